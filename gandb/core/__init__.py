@@ -1,0 +1,1 @@
+"""Errors, settings, units, content ids and records: what every other package may use."""
