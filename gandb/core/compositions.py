@@ -105,8 +105,13 @@ class CompositionBatch:
             ValueError: a composition has more than ``width`` elements.
         """
         if len(self) and int(self.n_elements.max()) > width:
-            raise ValueError(f"a composition has {self.n_elements.max()} elements, more than {width}")
-        return kernels.to_slots(self.offsets, self.atomic_numbers, self.counts, width)
+            raise ValueError(
+                f"a composition has {self.n_elements.max()} elements, more than {width}"
+            )
+        slots: tuple[np.ndarray, np.ndarray] = kernels.to_slots(
+            self.offsets, self.atomic_numbers, self.counts, width
+        )
+        return slots
 
     @cached_property
     def n_elements(self) -> np.ndarray:
@@ -116,7 +121,8 @@ class CompositionBatch:
     @cached_property
     def n_atoms(self) -> np.ndarray:
         """Number of atoms as written, int64 (n,)."""
-        return kernels.row_sums(self.offsets, self.counts)
+        sums: np.ndarray = kernels.row_sums(self.offsets, self.counts)
+        return sums
 
     def reduced(self) -> tuple[CompositionBatch, np.ndarray]:
         """Divide every composition by its greatest common divisor.

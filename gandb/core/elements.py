@@ -33,7 +33,7 @@ _PAULING = {
     "Fr": 0.70, "Ra": 0.90, "Ac": 1.10, "Th": 1.30, "Pa": 1.50, "U": 1.38, "Np": 1.36, "Pu": 1.28,
     "Am": 1.30, "Cm": 1.30, "Bk": 1.30, "Cf": 1.30, "Es": 1.30, "Fm": 1.30, "Md": 1.30,
     "No": 1.30, "Lr": 1.30,
-}
+}  # fmt: skip
 
 MAX_Z = len(_SYMBOLS)
 """Highest atomic number known here (118)."""

@@ -108,4 +108,6 @@ class MissingExtraError(GandbError):
     @classmethod
     def for_package(cls, package: str, extra: str) -> MissingExtraError:
         """Name the missing package and the extra that brings it."""
-        return cls(f"this needs the package {package!r}: install it with pip install 'gandb[{extra}]'")
+        return cls(
+            f"this needs the package {package!r}: install it with pip install 'gandb[{extra}]'"
+        )

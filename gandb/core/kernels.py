@@ -373,7 +373,14 @@ def formula_strings(offsets: np.ndarray, numbers: np.ndarray, counts: np.ndarray
     """Write reduced formulas; see `CompositionBatch.reduced_formulas`."""
     return _strings(
         *_formula_bytes(
-            offsets, numbers, counts, _LETTERS, FORMULA_RANK, ELECTRONEGATIVITY, _PEROXIDES, _DIATOMICS
+            offsets,
+            numbers,
+            counts,
+            _LETTERS,
+            FORMULA_RANK,
+            ELECTRONEGATIVITY,
+            _PEROXIDES,
+            _DIATOMICS,
         )
     )
 
