@@ -1,0 +1,96 @@
+"""The import rules are not blind: each refuses a planted violation, through the links too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+VIOLATIONS = [
+    # (file, its code, contract, what the report must name)
+    ("schema/planted.py", "import gandb.cli", "layers", "gandb.schema is not allowed to import"),
+    ("gandb/core/planted.py", "import gandb.schema", "layers", "gandb.core is not allowed"),
+    ("migrations/planted.py", "import gandb.store", "layers", "gandb.migrations is not allowed"),
+    ("gandb/reports/planted.py", "import gandb.sharing", "layers", "gandb.reports.planted"),
+    ("gandb/sources/planted.py", "import gandb.validation", "layers", "gandb.sources.planted"),
+    ("gandb/planted/__init__.py", "", "layers", "gandb.planted"),
+    ("gandb/store/planted.py", "import typer", "light", "gandb.store.planted -> typer"),
+    ("schema/planted.py", "import torch", "light", "gandb.schema.planted -> torch"),
+    (
+        "gandb/jobs/planted.py",
+        "def late():\n    from pymatgen.core import Structure",
+        "light",
+        "gandb.jobs.planted -> pymatgen",
+    ),
+    ("gandb/sources/planted.py", "import sqlalchemy", "no-sql", "gandb.sources.planted"),
+    ("gandb/validation/planted.py", "from gandb import store", "no-sql", "gandb.store"),
+    ("gandb/generators/planted.py", "from gandb.schema import tables", "no-sql", "gandb.schema"),
+]
+SIBLINGS = [("gandb/generators", "generators"), ("gandb/sources", "sources")]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the packages and their settings, links as links."""
+    bare = shutil.ignore_patterns("__pycache__")
+    for name in ("cli", "gandb", "migrations", "schema"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=bare)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def lint_imports(tree: Path, contract: str) -> tuple[int, str]:
+    """Check one contract in a tree; return the exit code and what was printed."""
+    done = subprocess.run(
+        [BIN / "lint-imports", "--no-cache", "--contract", contract],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree), "COLUMNS": "200", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize(("file", "code", "contract", "named"), VIOLATIONS)
+def test_a_violation_is_refused(
+    tree: Path, file: str, code: str, contract: str, named: str
+) -> None:
+    planted = tree / file
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_text(code + "\n")
+    status, report = lint_imports(tree, contract)
+    assert status == 1
+    assert "planted" in report
+    assert named in report
+
+
+@pytest.mark.parametrize(("folder", "contract"), SIBLINGS)
+def test_siblings_do_not_import_each_other(tree: Path, folder: str, contract: str) -> None:
+    package = folder.replace("/", ".")
+    (tree / folder / "planted_a.py").write_text("")
+    (tree / folder / "planted_b.py").write_text(f"from {package} import planted_a\n")
+    status, report = lint_imports(tree, contract)
+    assert status == 1
+    assert f"{package}.planted_b -> {package}.planted_a" in report
+
+
+@pytest.mark.parametrize("name", ["cli", "migrations", "schema"])
+def test_bare_names_are_refused(name: str) -> None:
+    done = subprocess.run(
+        [BIN / "ruff", "check", "--select=TID251", "--stdin-filename=gandb/planted.py", "-"],
+        cwd=ROOT,
+        input=f"import {name}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"import gandb.{name}" in done.stdout
