@@ -1,0 +1,1 @@
+"""The public contract: tables, views and the data dictionary."""

@@ -1,1 +1,6 @@
+"""The database and the files of a store, on either engine."""
 
+from gandb.store.store import Store
+from gandb.store.transaction import Transaction
+
+__all__ = ["Store", "Transaction"]

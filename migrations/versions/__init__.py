@@ -1,1 +1,1 @@
-"""Schema revisions, oldest first."""
+"""One file per schema revision."""

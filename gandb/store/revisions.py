@@ -1,0 +1,82 @@
+"""Bringing a store to the current schema revision, and refusing what does not fit."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from gandb.core.errors import RevisionError, StoreError
+from gandb.schema.revision import HEAD, HISTORY
+from gandb.schema.views import create_views, drop_views
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+
+def current(connection: sa.Connection) -> str | None:
+    """Return the revision of the database, None if it holds no store."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    revision = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if revision is None else str(revision)
+
+
+def require_head(connection: sa.Connection, where: str) -> None:
+    """Refuse a database that is no store, or one of another revision.
+
+    Raises:
+        StoreError: there is no store.
+        RevisionError: the store is older (upgrade it) or newer (upgrade gandb).
+    """
+    revision = current(connection)
+    if revision == HEAD:
+        return
+    if revision is None:
+        raise StoreError(f"{where} holds no gandb store; create one with: gandb init {where}")
+    if revision in HISTORY:
+        raise RevisionError(
+            f"the store at {where} has schema revision {revision}, this gandb needs {HEAD}; "
+            f"back it up, then run: gandb --store {where} db upgrade"
+        )
+    raise RevisionError(
+        f"the store at {where} has schema revision {revision}, which this gandb (up to {HEAD}) "
+        "does not know: it was written by a newer gandb; install that version"
+    )
+
+
+def upgrade(connection: sa.Connection, target: str = HEAD) -> None:
+    """Run the migrations up to ``target`` in the caller's transaction and rebuild the views."""
+    from alembic import command
+
+    revision = current(connection)
+    if revision is not None and revision not in HISTORY:
+        raise RevisionError(
+            f"the store has schema revision {revision}, newer than {HEAD}: it cannot be taken back"
+        )
+    drop_views(connection)
+    command.upgrade(_config(connection), target)
+    if target == HEAD:
+        create_views(connection)
+
+
+def differences(connection: sa.Connection) -> list[str]:
+    """Compare the database with the declared tables; return what differs, in words."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from gandb.migrations.comparison import OPTIONS
+    from gandb.schema.tables import metadata
+
+    context = MigrationContext.configure(connection, opts=dict(OPTIONS[connection.dialect.name]))
+    return [str(item) for item in compare_metadata(context, metadata)]
+
+
+def _config(connection: sa.Connection) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("gandb.migrations")))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,46 @@
+"""One write transaction: all of it goes in, or none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from gandb.store.merge import Merger
+
+
+class Transaction:
+    """What a writer may do until the transaction ends.
+
+    Attributes:
+        connection: the SQLAlchemy connection, for small statements.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self._merger = Merger(connection)
+
+    def execute(self, statement: Any, parameters: Any = None) -> sa.CursorResult[Any]:
+        """Execute one SQLAlchemy statement."""
+        return self.connection.execute(statement, parameters)
+
+    def merge(self, table: sa.Table, rows: pa.Table) -> int:
+        """Take in the rows whose key is new; return how many (see `Merger.merge`)."""
+        return self._merger.merge(table, rows)
+
+    def stage(self, table: sa.Table, rows: pa.Table) -> str:
+        """Make ``rows`` a temporary relation for statements of this transaction."""
+        return self._merger.stage(table, rows)
+
+    def unstage(self, name: str) -> None:
+        """Drop a temporary relation."""
+        self._merger.unstage(name)
+
+    def insert_new(self, table: sa.Table, row: dict[str, Any]) -> bool:
+        """Insert one row unless its key is there; return whether it was new."""
+        same = [c == row[c.name] for c in table.primary_key.columns]
+        if self.execute(sa.select(sa.literal(1)).select_from(table).where(*same)).first():
+            return False
+        self.execute(table.insert(), row)
+        return True

@@ -1,0 +1,14 @@
+-- One row per member of a numbered dataset version.
+SELECT
+    d.dataset, -- = datasets.dataset
+    d.version_id, -- = dataset_version.id
+    g.entry_id, -- = dataset_change.entry_id
+    g.split -- = dataset_change.split
+FROM datasets AS d
+JOIN (
+    SELECT b.version_id, m.entry_id, max(m.split) AS split
+    FROM dataset_base AS b
+    JOIN dataset_change AS m ON m.version_id = b.base_id
+    GROUP BY b.version_id, m.entry_id
+    HAVING sum(m.change) = 1
+) AS g ON g.version_id = d.version_id

@@ -1,0 +1,22 @@
+-- One row per distinct candidate, with its checks and novelty spread into columns.
+SELECT
+    g.id AS candidate_id, -- = candidate.id
+    g.composition_id, -- = candidate.composition_id
+    g.reduced_formula, -- = candidate.reduced_formula
+    g.chemical_system, -- = candidate.chemical_system
+    g.anonymous_formula, -- = candidate.anonymous_formula
+    g.elements, -- = candidate.elements
+    g.n_elements, -- = candidate.n_elements
+    g.n_atoms, -- = candidate.n_atoms
+    k.model, -- = model.name
+    k.role, -- = model.role
+    k.dataset, -- = datasets.dataset
+    k.seed AS training_seed, -- = checkpoint.seed
+    g.times_generated, -- = candidate.times_generated
+    g.cnen_strict, -- = candidate.cnen_strict
+    g.cnen_default, -- = candidate.cnen_default
+    g.cnen_matgan, -- = candidate.cnen_matgan
+    g.novel, -- = candidate.novel
+    g.checkpoint_id -- = candidate.checkpoint_id
+FROM candidate AS g
+JOIN checkpoints AS k ON k.checkpoint_id = g.checkpoint_id
