@@ -48,7 +48,7 @@ class Merger:
             f"WHERE NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {same})"
             + ("" if self._duckdb else " ON CONFLICT DO NOTHING")
         )
-        added = result.fetchone()[0] if self._duckdb else result.rowcount
+        added = result.scalar_one() if self._duckdb else result.rowcount
         self._unstage(stage)
         return int(added)
 

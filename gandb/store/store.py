@@ -126,10 +126,10 @@ class Store:
     def read_only(self) -> Iterator[Any]:
         """Yield the raw driver connection (duckdb or psycopg) for reading."""
         with self.read() as connection:
+            driver: Any = connection.connection.driver_connection
             if isinstance(self.engine, DuckDBEngine):
-                yield connection.connection.driver_connection.cursor()._CursorWrapper__c
-            else:
-                yield connection.connection.driver_connection
+                driver = driver.cursor()._CursorWrapper__c  # the connection under the wrapper
+            yield driver
 
 
 @contextmanager
