@@ -7,6 +7,8 @@ Plain means: element symbols, whole counts without a leading zero, matched ``()`
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -23,7 +25,7 @@ for _z, _symbol in enumerate(SYMBOLS):
 
 
 @njit(cache=True, inline="always")
-def _read_count(data, at, end, limit):
+def _read_count(data: Any, at: Any, end: Any, limit: Any) -> Any:
     """Read a whole count at ``at``; return (count or 0 if not plain, next position)."""
     if at == end or data[at] < 48 or data[at] > 57:
         return 1, at
@@ -39,7 +41,7 @@ def _read_count(data, at, end, limit):
 
 
 @njit(cache=True, nogil=True)
-def parse_plain(text_offsets, data, max_atoms, symbols):
+def parse_plain(text_offsets: Any, data: Any, max_atoms: Any, symbols: Any) -> Any:
     """Read the plain formulas among n texts.
 
     Args:

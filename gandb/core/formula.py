@@ -227,9 +227,7 @@ class _Reader:
         if not digits.strip("0."):
             raise FormulaError(f"zero count {digits!r} {place}")
         if len(digits) > 1 and digits[0] == "0" and digits[1] != ".":
-            raise FormulaError(
-                f"count {digits!r} {place} begins with a zero; is the letter O meant?"
-            )
+            raise FormulaError(f"count {digits!r} {place} begins with a zero; is it the letter O?")
         self.at = match.end()
         return Fraction(digits)
 

@@ -7,6 +7,7 @@ the calorie is the thermochemical one, 4.184 J, and energies per mole are per mo
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -82,14 +83,14 @@ UNITS: dict[Dimension, dict[str, float]] = {
 }
 """What one of each unit is in the unit that is stored, which is the first of its dimension."""
 
-_SPELLINGS = str.maketrans({"µ": "μ", "Å": "Å", "^": None, "²": "2", "³": "3", "·": " ", "⁻": "-"})
+_SPELLINGS = str.maketrans({"^": None, "·": " ", "−": "-"})
 _ALIASES = {
-    "a3": "å3", "ang3": "å3", "angstrom3": "å3", "nm3": "nm3", "a03": "bohr3",
-    "ha": "hartree", "eh": "hartree", "hartrees": "hartree", "rydberg": "ry",
-    "ev/a3": "ev/å3", "ev/angstrom3": "ev/å3",
-    "mub": "μb", "bohr magneton": "μb", "bohr_magneton": "μb",
+    "a3": "å3", "ang3": "å3", "angstrom3": "å3", "a03": "bohr3",
+    "ev/a3": "ev/å3", "ev/ang3": "ev/å3", "ev/angstrom3": "ev/å3",
+    "ha": "hartree", "eh": "hartree", "rydberg": "ry",
+    "ub": "μb", "mub": "μb", "mu_b": "μb", "bohr magneton": "μb", "bohr_magneton": "μb",
     "w/m/k": "w/(m k)", "w/mk": "w/(m k)", "w/(m*k)": "w/(m k)", "w m-1 k-1": "w/(m k)",
-    "k-1": "1/k", "dimensionless": "1", "kelvin": "k", "percent": "%",
+    "k-1": "1/k", "kelvin": "k", "dimensionless": "1", "percent": "%",
 }  # fmt: skip
 
 
@@ -250,9 +251,8 @@ def convert(values: np.ndarray, unit: str, of: Property) -> np.ndarray:
 
 
 def _plain(unit: str) -> str:
-    spelled = " ".join(unit.translate(_SPELLINGS).split())
-    if spelled in ("uB", "uBohr"):
-        return "μb"
+    spelled = unicodedata.normalize("NFKC", unit).translate(_SPELLINGS)
+    spelled = " ".join(spelled.replace("/", " / ").split()).replace(" / ", "/")
     first = spelled[:1] if spelled[:1] in ("M", "m") else spelled[:1].lower()  # mega or milli
     lowered = first + spelled[1:].lower()
     return _ALIASES.get(lowered, lowered)
@@ -260,10 +260,9 @@ def _plain(unit: str) -> str:
 
 def _spelling(unit: str, dimension: Dimension) -> str:
     """Return one spelling of a unit, without the ``/atom`` that the dimension implies."""
-    spelled = " ".join(unit.split())
+    spelled = _plain(unit)
     if dimension in (Dimension.ENERGY_PER_ATOM, Dimension.VOLUME_PER_ATOM):
         for ending in ("/atom", " per atom", "/at"):
-            if spelled.lower().endswith(ending):
-                spelled = spelled[: -len(ending)]
-                break
-    return _plain(spelled)
+            if spelled.endswith(ending):
+                return _plain(spelled.removesuffix(ending))
+    return spelled
