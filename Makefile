@@ -32,10 +32,11 @@ bench: $(STAMP) ## Measure against peers, print a table, write bench.json (ONLY=
 	$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 lint: $(STAMP) ## Check format, style, types and layers
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@status=0; \
+	for check in "ruff format --check ." "ruff check ." mypy "lint-imports --no-logo"; do \
+	  echo "== $$check"; $(BIN)/$$check || status=1; \
+	done; \
+	exit $$status
 
 format: $(STAMP) ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
@@ -49,8 +50,8 @@ clean: ## Remove the virtual environment and everything built
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "gandb needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
-	@echo "setting up $(VENV) (once; a few minutes)"
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	@echo "setting up $(VENV): once, one to five minutes, mostly for PyTorch"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_ARGS) \
 	  -c constraints.txt -e '.[dev,postgres,report,train]'
 	@touch $@
