@@ -1,0 +1,27 @@
+"""A real sample of each database; README.md beside it says whose and under which terms."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+__all__ = ["sample_files"]
+
+_FILES = {
+    "oqmd": (
+        "oqmd.Formation_Enthalpy.csv.gz",
+        "oqmd.Bandgap.csv.gz",
+        "oqmd.Energy_per_atom.csv.gz",
+        "oqmd.Volume_per_atom.csv.gz",
+    ),
+    "mp": ("mp.formation_energy_per_atom.csv.gz", "mp.band_gap.csv.gz", "mp.e_hull.csv.gz"),
+    "aflow": ("aflow.energy_atom.csv.gz", "aflow.Egap.csv.gz"),
+}
+
+
+def sample_files() -> dict[str, list[Path]]:
+    """Return the files of the sample by source, ready for `gandb.sources.tables.read_tables`."""
+    folder = resources.files(__name__)
+    return {
+        source: [Path(str(folder / name)) for name in names] for source, names in _FILES.items()
+    }
