@@ -47,129 +47,142 @@ class Rows:
     rejects: list[Reject]
 
 
+@dataclass(frozen=True)
+class _Pool:
+    """The rows of all files together, N of them.
+
+    Attributes:
+        files: the files.
+        file_of: int64 (N,), file of each row.
+        compositions: N compositions as written.
+        formulas: (N,) strings.
+        spelling: int64 (N,), rows of one text have one number.
+        material: int64 (N,), rows of one reduced formula have one number.
+        external_ids: (N,) strings or None.
+        extra: N JSON objects or None.
+    """
+
+    files: Sequence[Rows]
+    file_of: np.ndarray
+    compositions: CompositionBatch
+    formulas: pa.StringArray
+    spelling: np.ndarray
+    material: np.ndarray
+    external_ids: pa.StringArray | None
+    extra: list[str | None] | None
+
+    def __len__(self) -> int:
+        return len(self.file_of)
+
+    @classmethod
+    def of(cls, files: Sequence[Rows]) -> _Pool:
+        """Put the rows of files one after the other."""
+        sizes = [len(f.lines) for f in files]
+        compositions = CompositionBatch.concatenate([f.compositions for f in files])
+        formulas = pa.concat_arrays([f.formulas for f in files])
+        spelling = _codes(formulas, own_if_null=True)
+        rows = _first_rows(spelling)  # equal texts are one formula: identify each only once
+        material = compositions.take(rows).reduced()[0].unique().inverse[spelling]
+        external_ids = None
+        if any(f.external_ids is not None for f in files):
+            external_ids = pa.concat_arrays(
+                [pa.nulls(n, pa.string()) if f.external_ids is None else f.external_ids
+                 for f, n in zip(files, sizes, strict=True)]
+            )  # fmt: skip
+        extra = None
+        if any(f.extra is not None for f in files):
+            extra = [e for f in files for e in (f.extra or [None] * len(f.lines))]
+        file_of = np.repeat(np.arange(len(files)), sizes)
+        return cls(files, file_of, compositions, formulas, spelling, material, external_ids, extra)
+
+
 def join_rows(
     source: Source, paths: tuple[Path, ...], files: Sequence[Rows], join: Join
 ) -> ParsedTable:
-    """Join the rows of all files, N of them, into n entries."""
-    sizes = np.array([len(f.lines) for f in files], np.int64)
-    total = int(sizes.sum())
-    file_of = np.repeat(np.arange(len(files)), sizes)
-    lines = np.concatenate([f.lines for f in files])
-    written = CompositionBatch.concatenate([f.compositions for f in files])
-    material = written.reduced()[0].unique().inverse
-    formulas = pa.concat_arrays([f.formulas for f in files])
-    external_ids = None
-    if any(f.external_ids is not None for f in files):
-        external_ids = pa.concat_arrays(
-            [pa.nulls(len(f.lines), pa.string()) if f.external_ids is None else f.external_ids
-             for f in files]
-        )  # fmt: skip
-    by_id = all(f.external_ids is not None for f in files)
-    extra = None
-    if any(f.extra is not None for f in files):
-        extra = [e for f in files for e in (f.extra or [None] * len(f.lines))]
-
-    joined = np.zeros(total, np.bool_)
-    shared = np.zeros(total, np.bool_)
-    group = material
+    """Join the rows of all files into entries, in the order of each entry's first row."""
+    pool = _Pool.of(files)
+    group = pool.material
+    if all(f.external_ids is not None for f in files):
+        group = _codes(pool.external_ids, own_if_null=True)
+    joined = shared = np.zeros(len(pool), np.bool_)
     if join is Join.FORMULA and len(files) > 1:
-        group = _codes(external_ids, own_if_null=True) if by_id else material
-        joined, shared = _joinable(files, file_of, group, material, external_ids, extra)
+        joined, shared = _joinable(pool, group)
+    first_row = np.arange(len(pool))
+    if joined.any():
+        first_row = np.where(joined, _first_rows(group)[group], first_row)
+    head = first_row == np.arange(len(pool))
+    entry_of = (np.cumsum(head) - 1)[first_row]
+    n = int(head.sum())
 
-    # Number the entries by the first row of each: a joined group is one, any other row is one.
-    key = np.where(joined, group, group.max(initial=-1) + 1 + np.arange(total))
-    _, first, entry_of = np.unique(key, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    order = np.argsort(first, kind="stable")
-    rank[order] = np.arange(len(first))
-    entry_of = rank[entry_of]
-    n = len(first)
-
-    spelled = _ranks(formulas)
-    chosen = _shortest(entry_of, n, written.n_atoms, spelled)
-    columns: dict[str, np.ndarray] = {}
-    for name in PROPERTIES:
-        if any(name in f.properties for f in files):
-            columns[name] = np.full(n, np.nan)
-    origin = np.zeros((n, len(files)), np.int64)
-    origin[entry_of, file_of] = lines
-    begin = 0
-    for f, size in zip(files, sizes.tolist(), strict=True):
-        for name, values in f.properties.items():
-            has = ~np.isnan(values)
-            columns[name][entry_of[begin : begin + size][has]] = values[has]
-        begin += size
-    ids = None if external_ids is None else _first_text(external_ids, entry_of, n)
-    objects = None if extra is None else _merged(extra, entry_of, n)
+    chosen = _shortest(pool, first_row, entry_of)
+    properties = _properties(pool, entry_of, n)
+    ids = None if pool.external_ids is None else _first_text(pool.external_ids, entry_of, n)
+    extra = None if pool.extra is None else _merged(pool.extra, entry_of, n)
+    formulas = pool.formulas.take(pa.array(chosen))
+    lines = np.zeros((n, len(files)), np.int64)
+    lines[entry_of, pool.file_of] = np.concatenate([f.lines for f in files])
     rejects = [reject for f in files for reject in f.rejects]
-    n_joined = len(np.unique(entry_of[joined]))
     return ParsedTable(
         source=source.name,
         files=paths,
-        compositions=written.take(chosen),
-        formulas=formulas.take(pa.array(chosen)),
+        compositions=pool.compositions.take(chosen),
+        formulas=formulas,
         external_ids=ids,
-        properties={name: pa.array(v, from_pandas=True) for name, v in columns.items()},
-        extra=objects,
-        ordinals=_ordinals(material[chosen], spelled[chosen], columns, [ids, objects]),
-        lines=origin,
+        properties={name: pa.array(v, from_pandas=True) for name, v in properties.items()},
+        extra=extra,
+        ordinals=_ordinals(pool.material[chosen], formulas, properties, [ids, extra]),
+        lines=lines,
         rejects=rejects,
         counts=Counts(
-            rows_read=total + len(rejects),
+            rows_read=len(pool) + len(rejects),
             rows_rejected=len(rejects),
-            rows_used=total,
+            rows_used=len(pool),
             entries=n,
-            entries_joined=n_joined,
+            entries_joined=int((head & joined).sum()),
             rows_joined=int(joined.sum()),
             rows_kept_apart=int((shared & ~joined).sum()),
         ),
     )
 
 
-def _joinable(
-    files: Sequence[Rows],
-    file_of: np.ndarray,
-    group: np.ndarray,
-    material: np.ndarray,
-    external_ids: pa.StringArray | None,
-    extra: list[str | None] | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Decide which of N rows are joined with rows of other files.
+def _joinable(pool: _Pool, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Decide which rows are joined with rows of other files.
 
     Args:
-        files: the files.
-        file_of: (N,), file of each row.
-        group: (N,), rows that might belong together have one number.
-        material: (N,), rows of one reduced formula have one number.
-        external_ids: (N,) or None.
-        extra: (N,) or None.
+        pool: N rows.
+        group: int64 (N,), rows that might belong together have one number.
 
     Returns:
         bool (N,), rows that are joined; bool (N,), rows whose group is in more than one file.
     """
     groups = int(group.max(initial=-1)) + 1
-    apart = np.zeros(groups, np.bool_)
+    apart = _differs(group, groups, pool.material)
     in_files = np.zeros(groups, np.int64)
-    given: dict[str, np.ndarray] = {}
-    for k, f in enumerate(files):
-        mine = group[file_of == k]
+    given = {name: np.zeros(groups, np.int64) for name in PROPERTIES}
+    for k, f in enumerate(pool.files):
+        mine = group[pool.file_of == k]
         times = np.bincount(mine, minlength=groups)
         in_files += times > 0
         apart |= times > 1
         for name, values in f.properties.items():
-            has = np.bincount(mine[~np.isnan(values)], minlength=groups)
-            given[name] = given.get(name, 0) + has
+            given[name] += np.bincount(mine[~np.isnan(values)], minlength=groups)
     for times in given.values():
         apart |= times > 1
-    apart |= _differs(group, groups, material)
-    if external_ids is not None:
-        codes = _codes(external_ids, own_if_null=False)
+    if pool.external_ids is not None:
+        codes = _codes(pool.external_ids, own_if_null=False)
         named = codes >= 0
         apart |= _differs(group[named], groups, codes[named])
     shared = (in_files > 1)[group]
-    if extra is not None:
-        apart |= _conflicting(extra, group, groups, shared)
+    if pool.extra is not None:
+        apart |= _conflicting(pool.extra, group, groups, shared)
     return shared & ~apart[group], shared
+
+
+def _first_rows(codes: np.ndarray) -> np.ndarray:
+    """Return the first row of every code, int64 (largest code + 1,)."""
+    rows = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
+    rows[codes[::-1]] = np.arange(len(codes))[::-1]  # the last written, which is the first, stays
+    return rows
 
 
 def _differs(group: np.ndarray, groups: int, codes: np.ndarray) -> np.ndarray:
@@ -201,7 +214,8 @@ def _conflicting(
 def _codes(texts: pa.StringArray, *, own_if_null: bool) -> np.ndarray:
     """Number equal texts alike, int64 (n,); a null is -1, or a number of its own."""
     encoded = texts.dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    codes: np.ndarray = indices.astype(np.int64)
     if own_if_null:
         null = codes < 0
         codes[null] = len(encoded.dictionary) + np.arange(np.count_nonzero(null))
@@ -218,14 +232,34 @@ def _ranks(texts: pa.StringArray) -> np.ndarray:
     return ranks
 
 
-def _shortest(entry_of: np.ndarray, n: int, atoms: np.ndarray, spelled: np.ndarray) -> np.ndarray:
-    """Return the row of each entry whose formula has fewest atoms, then comes first, int64 (n,)."""
-    if n == len(entry_of):
-        return np.argsort(entry_of)
-    order = np.lexsort((spelled, atoms))[::-1]
-    chosen = np.empty(n, np.int64)
-    chosen[entry_of[order]] = order  # the last written, which is the least, stays
+def _shortest(pool: _Pool, first_row: np.ndarray, entry_of: np.ndarray) -> np.ndarray:
+    """Return the row whose formula stands for each entry, int64 (n,).
+
+    It has the fewest atoms, and of those it comes first in the alphabet, whatever the order of
+    the files.
+    """
+    chosen = np.flatnonzero(first_row == np.arange(len(pool)))
+    several = np.zeros(len(chosen), np.bool_)
+    several[entry_of[pool.spelling != pool.spelling[first_row]]] = True
+    rows = np.flatnonzero(several[entry_of])
+    if len(rows):
+        atoms = pool.compositions.take(rows).n_atoms
+        spelled = _ranks(pool.formulas.take(pa.array(rows)))
+        rows = rows[np.lexsort((spelled, atoms))[::-1]]
+        chosen[entry_of[rows]] = rows  # the last written, which is the least, stays
     return chosen
+
+
+def _properties(pool: _Pool, entry_of: np.ndarray, n: int) -> dict[str, np.ndarray]:
+    """Return the properties that any file has, float64 (n,) with NaN for missing."""
+    columns: dict[str, np.ndarray] = {}
+    for name in PROPERTIES:
+        for k, f in enumerate(pool.files):
+            if name in f.properties:
+                column = columns.setdefault(name, np.full(n, np.nan))
+                has = ~np.isnan(f.properties[name])
+                column[entry_of[pool.file_of == k][has]] = f.properties[name][has]
+    return columns
 
 
 def _first_text(texts: pa.StringArray, entry_of: np.ndarray, n: int) -> pa.StringArray:
@@ -250,7 +284,7 @@ def _merged(extra: list[str | None], entry_of: np.ndarray, n: int) -> pa.StringA
 
 def _ordinals(
     material: np.ndarray,
-    spelled: np.ndarray,
+    formulas: pa.StringArray,
     properties: Mapping[str, np.ndarray],
     texts: Sequence[pa.StringArray | None],
 ) -> np.ndarray:
@@ -263,7 +297,7 @@ def _ordinals(
     keys = [material[rows]]
     keys += [values[rows].view(np.int64) for values in properties.values()]
     keys += [_ranks(t)[rows] for t in texts if t is not None]
-    order = np.lexsort((spelled[rows], *keys))
+    order = np.lexsort((_ranks(formulas.take(pa.array(rows))), *keys))
     same = np.ones(len(rows), np.bool_)
     same[0] = False
     for key in keys:
