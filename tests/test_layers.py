@@ -33,7 +33,13 @@ VIOLATIONS = [
     ("gandb/validation/planted.py", "from gandb import store", "no-sql", "gandb.store"),
     ("gandb/generators/planted.py", "from gandb.schema import tables", "no-sql", "gandb.schema"),
 ]
-SIBLINGS = [("gandb/generators", "generators"), ("gandb/sources", "sources")]
+SIBLINGS = [
+    # (contract, a module, its sibling)
+    ("generators", "gandb.generators.substitution", "gandb.generators.frequency"),
+    ("generators", "gandb.generators.matgan", "gandb.generators.substitution"),
+    ("sources", "gandb.sources.mp", "gandb.sources.oqmd"),
+    ("sources", "gandb.sources.oqmd", "gandb.sources.aflow"),
+]
 
 
 @pytest.fixture
@@ -72,14 +78,23 @@ def test_a_violation_is_refused(
     assert named in report
 
 
-@pytest.mark.parametrize(("folder", "contract"), SIBLINGS)
-def test_siblings_do_not_import_each_other(tree: Path, folder: str, contract: str) -> None:
-    package = folder.replace("/", ".")
-    (tree / folder / "planted_a.py").write_text("")
-    (tree / folder / "planted_b.py").write_text(f"from {package} import planted_a\n")
+@pytest.mark.parametrize(("contract", "module", "sibling"), SIBLINGS)
+def test_siblings_do_not_import_each_other(
+    tree: Path, contract: str, module: str, sibling: str
+) -> None:
+    with (tree / module.replace(".", "/")).with_suffix(".py").open("a") as file:
+        file.write(f"\n\ndef planted():\n    import {sibling}\n")
     status, report = lint_imports(tree, contract)
     assert status == 1
-    assert f"{package}.planted_b -> {package}.planted_a" in report
+    assert f"{module} -> {sibling}" in report
+
+
+@pytest.mark.parametrize("package", ["generators", "sources"])
+def test_a_new_sibling_must_be_placed(tree: Path, package: str) -> None:
+    (tree / "gandb" / package / "planted.py").write_text("")
+    status, report = lint_imports(tree, package)
+    assert status == 1
+    assert "planted" in report
 
 
 @pytest.mark.parametrize("name", ["cli", "migrations", "schema"])
