@@ -1,1 +1,123 @@
+"""Generators of compositions: MatGAN and the baselines it has to beat, behind one interface.
 
+One file per model; `MODELS` names them all. Nothing here loads torch until a model that needs it
+is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+
+from gandb.core.errors import InputError, MissingExtraError, NotFoundError
+from gandb.generators.base import (
+    FORMAT,
+    REJECTIONS,
+    Generator,
+    Samples,
+    TrainingData,
+    read_description,
+    unpack,
+)
+
+__all__ = ["MODELS", "REJECTIONS", "Generator", "Model", "Samples", "TrainingData", "get", "load"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where a model's code is, and what it is.
+
+    Attributes:
+        module: the module that holds it.
+        generator: its class there, with ``restore``, and for baselines ``fit``.
+        config: its configuration class there.
+        trained: whether it is trained by iterations; baselines are fitted at once.
+        about: one line for people.
+    """
+
+    module: str
+    generator: str
+    config: str
+    trained: bool
+    about: str
+
+    def load_module(self) -> ModuleType:
+        """Import the module.
+
+        Raises:
+            MissingExtraError: it needs torch, which is not installed.
+        """
+        try:
+            return importlib.import_module(self.module)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise MissingExtraError.for_package("torch", "train") from error
+
+
+_FREQUENCY = ("gandb.generators.frequency", "FrequencyGenerator", "FrequencyConfig", False)
+
+MODELS: dict[str, Model] = {
+    "matgan": Model(
+        "gandb.generators.matgan",
+        "MatGAN",
+        "MatGANConfig",
+        True,
+        "Wasserstein GAN with gradient penalty on one-hot compositions",
+    ),
+    "uniform": Model(*_FREQUENCY, "baseline: every element and count alike"),
+    "element_frequency": Model(*_FREQUENCY, "baseline: elements and counts by their frequency"),
+    "count_given_element": Model(
+        *_FREQUENCY, "baseline: elements by frequency, counts by frequency given the element"
+    ),
+    "substitution": Model(
+        "gandb.generators.substitution",
+        "SubstitutionGenerator",
+        "SubstitutionConfig",
+        False,
+        "baseline: a training formula with one element replaced",
+    ),
+}
+"""Every model by name."""
+
+
+def get(name: str) -> Model:
+    """Return a model by name.
+
+    Raises:
+        NotFoundError: there is none; the message names those that exist.
+    """
+    if name not in MODELS:
+        raise NotFoundError.naming("model", name, MODELS)
+    return MODELS[name]
+
+
+def load(checkpoint: bytes, device: str = "cpu") -> Generator:
+    """Make a generator of a checkpoint's bytes.
+
+    Args:
+        checkpoint: safetensors bytes from a generator's or a training's ``checkpoint``.
+        device: where a network runs (``cpu``, ``cuda``); baselines ignore it.
+
+    Raises:
+        InputError: the bytes are damaged, of another format, or not a checkpoint.
+        NotFoundError: the model is unknown here.
+        MissingExtraError: the model needs a package that is not installed.
+    """
+    description = read_description(checkpoint)
+    if description.get("format") != FORMAT:
+        raise InputError(
+            f"the checkpoint has format {description.get('format')!r}; this gandb reads {FORMAT}: "
+            "use a version of gandb that fits, or train the model again"
+        )
+    if "config" not in description or description.get("kind", "checkpoint") != "checkpoint":
+        raise InputError("these bytes are a training state, not a checkpoint of weights")
+    model = get(str(description.get("model")))
+    tensors, description = unpack(checkpoint)
+    factory = getattr(model.load_module(), model.generator)
+    try:
+        generator: Generator = factory.restore(tensors, description, device)
+    except KeyError as error:
+        raise InputError(f"the checkpoint lacks the tensor {error}") from error
+    return generator

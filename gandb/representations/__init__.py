@@ -1,1 +1,1 @@
-
+"""Records to arrays and back: one codec per form that a model reads."""

@@ -1,0 +1,61 @@
+"""Baselines behind the interface of a training: one iteration, the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from gandb.generators import base
+
+
+class FittedTraining:
+    """The fit of a baseline; see `gandb.training.Training`."""
+
+    total = 1
+
+    def __init__(self, generator: Any, model: str, data: base.TrainingData) -> None:
+        self._class = generator
+        self._model = model
+        self._data = data
+        self._fitted: base.Generator | None = None
+        encoded = data.encode()
+        self.rows = len(encoded.rows)
+        self.rejected: Mapping[str, int] = encoded.rejected()
+        self.iteration = 0
+
+    def run(self, iterations: int) -> None:
+        """Fit, unless it was done."""
+        if iterations > 0 and self._fitted is None:
+            self._fitted = self._class.fit(self._model, self._data)
+            self.iteration = 1
+
+    def state(self) -> bytes:
+        """Return the model's name, the data's digest and whether the fit was done."""
+        description = {
+            "kind": "state",
+            "model": self._model,
+            "format": base.FORMAT,
+            "data": self._data.digest(),
+            "iteration": self.iteration,
+        }
+        return base.pack({}, description)
+
+    @classmethod
+    def resume(cls, generator: Any, state: bytes, data: base.TrainingData) -> Self:
+        """Fit again if it was done: that takes a moment and gives the same."""
+        description = base.read_description(state)
+        training = cls(generator, description["model"], data)
+        training.run(description["iteration"])
+        return training
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Return the iteration alone."""
+        return {"iteration": np.arange(1, self.iteration + 1)}
+
+    def checkpoint(self) -> bytes:
+        """Fit if that is still to do, and return the model's tables."""
+        self.run(1)
+        assert self._fitted is not None
+        return self._fitted.checkpoint()
