@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -148,16 +149,38 @@ def test_one_version_everywhere() -> None:
     assert newest[1] == gandb.__version__
 
 
+def required() -> set[str]:
+    """Normalised names of every distribution that the core or an extra asks for."""
+    project = SETTINGS["project"]
+    extras = [r for rs in project["optional-dependencies"].values() for r in rs]
+    names = {re.split(r"[\[<>=!~; ]", r)[0] for r in [*project["dependencies"], *extras]}
+    return {normal(name) for name in names} - {"gandb"}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_what_is_imported_is_required() -> None:
+    found: dict[str, str] = {}
+    for folder in [*FOLDERS, "tests"]:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.Import):
+                    found.update({alias.name.partition(".")[0]: str(path) for alias in node.names})
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    found[node.module.partition(".")[0]] = str(path)
+    foreign = {name for name in found if name not in sys.stdlib_module_names}
+    undeclared = {n for n in foreign - {"gandb", "tests"} if normal(n) not in required()}
+    assert {name: found[name] for name in undeclared} == {}
+
+
 def test_constraints_pin_what_is_required() -> None:
     """Every requirement has one exact pin, and no pin names a local build."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.lower().split("==") for line in lines if line and not line.startswith("#"))
     assert not [name for name, version in pins.items() if "+" in version]
-    project = SETTINGS["project"]
-    extras = [r for rs in project["optional-dependencies"].values() for r in rs]
-    names = {re.split(r"[\[<>=!~; ]", r)[0].lower() for r in [*project["dependencies"], *extras]}
-    normal = {re.sub(r"[-_.]+", "-", name) for name in pins}
-    assert not {re.sub(r"[-_.]+", "-", name) for name in names} - normal - {"gandb"}
+    assert not required() - {normal(name) for name in pins}
 
 
 def loaded_after(code: str) -> set[str]:
