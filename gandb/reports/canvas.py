@@ -1,0 +1,147 @@
+"""What all figures share: matplotlib without global state, one look, one style per generator.
+
+The colours are Okabe and Ito's, which colour-blind readers tell apart; markers and hatches say the
+same in black and white. Importing this module needs matplotlib, and it alone imports it, so that
+its absence is reported in one way.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from gandb.core.errors import MissingExtraError
+from gandb.reports.comparison import Row
+
+try:
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm, Normalize, to_rgb
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch, Rectangle
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+except ModuleNotFoundError as error:
+    raise MissingExtraError.for_package("matplotlib", "report") from error
+
+__all__ = [
+    "DPI",
+    "MUTED",
+    "TRAINING_COLOUR",
+    "Axes",
+    "Figure",
+    "FixedLocator",
+    "FuncFormatter",
+    "Line2D",
+    "LogNorm",
+    "MaxNLocator",
+    "Normalize",
+    "NullLocator",
+    "Patch",
+    "Rectangle",
+    "ScalarMappable",
+    "Style",
+    "colormaps",
+    "drawing",
+    "light_grid",
+    "styles",
+    "to_png",
+    "to_rgb",
+]
+
+colormaps = matplotlib.colormaps
+Dashes: TypeAlias = "Literal['-', '--', '-.', ':'] | tuple[float, Sequence[float]]"
+
+DPI = 150
+TRAINING_COLOUR = "#000000"
+MUTED = "#595959"
+GRID = "#d9d9d9"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one generator is drawn in every figure."""
+
+    colour: str
+    marker: str
+    hatch: str
+    dashes: Dashes
+
+
+_KNOWN = {
+    "matgan": Style("#0072B2", "o", "", "-"),
+    "uniform": Style("#999999", "v", "..", ":"),
+    "element_frequency": Style("#E69F00", "^", "//", "--"),
+    "count_given_element": Style("#D55E00", "s", "\\\\", "-."),
+    "substitution": Style("#009E73", "D", "xx", (0, (5, 1, 1, 1, 1, 1))),
+}
+_SPARE = (
+    Style("#CC79A7", "P", "++", "-"),
+    Style("#56B4E9", "X", "--", "--"),
+    Style("#7A5195", "*", "oo", "-."),
+    Style("#8C6D31", "<", "||", ":"),
+    Style("#1B3A4B", ">", "**", "-"),
+)
+
+
+def styles(rows: Sequence[Row]) -> tuple[Style, ...]:
+    """Return a style per row: the known one of its generator, else the next spare one."""
+    taken: set[str] = set()
+    spare = iter(_SPARE * (1 + len(rows)))
+    chosen = []
+    for row in rows:
+        style = _KNOWN.get(row.model)
+        if style is None or row.model in taken:
+            style = next(spare)
+        taken.add(row.model)
+        chosen.append(style)
+    return tuple(chosen)
+
+
+@contextmanager
+def drawing(width: float, height: float) -> Iterator[Figure]:
+    """Yield an empty figure of ``width`` x ``height`` inches, whatever the user's matplotlibrc."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "font.size": 10,
+                "axes.titlesize": 11,
+                "axes.titleweight": "bold",
+                "axes.titlelocation": "left",
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.edgecolor": MUTED,
+                "axes.grid": False,
+                "grid.color": GRID,
+                "hatch.linewidth": 0.6,
+                "legend.frameon": False,
+                "legend.fontsize": 9,
+                "lines.linewidth": 1.5,
+                "xtick.color": MUTED,
+                "ytick.color": MUTED,
+                "xtick.labelcolor": "black",
+                "ytick.labelcolor": "black",
+            }
+        )
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return the figure as PNG: the same bytes for the same figure, without date or program."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def light_grid(axes: Axes, axis: Literal["x", "y"] = "y") -> None:
+    """Draw grid lines behind the data."""
+    axes.set_axisbelow(True)
+    axes.grid(True, axis=axis, linewidth=0.6)
