@@ -11,10 +11,9 @@ _FILES = {
     "oqmd": (
         "oqmd.Formation_Enthalpy.csv.gz",
         "oqmd.Bandgap.csv.gz",
-        "oqmd.Energy_per_atom.csv.gz",
         "oqmd.Volume_per_atom.csv.gz",
     ),
-    "mp": ("mp.formation_energy_per_atom.csv.gz", "mp.band_gap.csv.gz", "mp.e_hull.csv.gz"),
+    "mp": ("mp.formation_energy_per_atom.csv.gz", "mp.band_gap.csv.gz"),
     "aflow": ("aflow.energy_atom.csv.gz", "aflow.Egap.csv.gz"),
 }
 
