@@ -11,7 +11,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -66,7 +66,7 @@ class Samples:
 
     @classmethod
     def from_cells(cls, cells: np.ndarray, rejections: np.ndarray | None = None) -> Samples:
-        """Take cells of the one-hot encoding, uint16 (n, 8); rows without an element are rejected."""
+        """Take one-hot cells, uint16 (n, 8); without codes, rows of no element are rejected."""
         numbers, counts = onehot.slots(cells)
         if rejections is None:
             rejections = (counts.sum(axis=1, dtype=np.int64) == 0).astype(np.uint8)
@@ -166,11 +166,13 @@ def read_options(config: type[Config], options: Mapping[str, Any], model: str) -
 
 
 def _typed(name: str, value: Any, default: Any, model: str) -> Any:
-    if default is MISSING or default is None or isinstance(value, type(default)):
-        if not (isinstance(value, bool) and not isinstance(default, bool)):
+    if default is None:
+        return value
+    if isinstance(value, bool) == isinstance(default, bool):
+        if isinstance(value, type(default)):
             return value
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        if isinstance(default, float) and isinstance(value, int):
+            return float(value)
     wanted = type(default).__name__
     raise UsageError(
         f"option {name!r} of model {model} is {value!r}; give a value of type {wanted}"

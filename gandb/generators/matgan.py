@@ -10,15 +10,16 @@ x being 85 x 8 one-hot matrices and x_mixed points between a real and a generate
 Two presets:
 
 - ``paper``: the published convolutional generator (sigmoid cells, an element is absent below 0.2)
-  and critic. The critic has no batch normalisation, which would tie the samples of a batch together
-  where the penalty is meant for each alone.
-- ``compact``: trains on a CPU. The generator draws one (element, count) cell after another, elements
-  ascending in electronegativity, each from the sum of learned vectors of the cells before; so a
-  sample is a discrete formula. Its gradient is the policy gradient of Williams (1992) with the
-  critic's value as the reward, as in SeqGAN (Yu et al. 2017, arXiv:1609.05473), and a learned
-  expectation of that value as the baseline. The generator never sees a training formula: what sets
-  its distribution is the critic alone; only its first biases are the training frequencies. The critic
-  sees the one-hot matrix, and sums over atoms of learned numbers per element.
+  and critic. The critic has no batch normalisation, which would tie the samples of a batch
+  together where the penalty is meant for each alone.
+- ``compact``: trains on a CPU. The generator draws one (element, count) cell after another,
+  elements ascending in electronegativity, each from the sum of learned vectors of the cells
+  before; so a sample is a discrete formula. Its gradient is the policy gradient of Williams
+  (1992), doi:10.1007/BF00992696, with the critic's value as the reward, as in SeqGAN (Yu et al.
+  2017, arXiv:1609.05473), and a learned expectation of that value as the baseline. The generator
+  never sees a training formula: what sets its distribution is the critic alone; only its first
+  biases are the training frequencies. The critic sees the one-hot matrix, and sums over atoms of
+  learned numbers per element.
 
 Neither sees an oxidation state or a verdict of a check. Of element properties, electronegativity
 gives ``compact`` the order of its slots.
@@ -29,11 +30,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from gandb.core.elements import ELECTRONEGATIVITY
@@ -180,7 +181,7 @@ def _read_condition(condition: Any) -> dict[str, Any] | None:
         edges = [float(edge) for edge in condition["edges"]]
     except (TypeError, ValueError) as error:
         raise UsageError(f"edges of 'condition' are no numbers: {condition['edges']!r}") from error
-    if not edges or any(not a < b for a, b in zip(edges, edges[1:], strict=False)):
+    if not edges or any(not a < b for a, b in pairwise(edges)):
         raise UsageError(f"edges of 'condition' are {edges}; give at least one, ascending")
     if not np.isfinite(edges).all():
         raise UsageError(f"edges of 'condition' are {edges}; give finite numbers")
@@ -225,8 +226,8 @@ class MatGAN:
             n: number of samples.
             seed: where their randomness comes from.
             condition: None to draw classes as often as the training set has them;
-                ``{"class": i}``; or ``{"band_gap": [low, high]}`` for the classes whose intervals lie
-                within that range, None being an open end.
+                ``{"class": i}``; or ``{"band_gap": [low, high]}`` for the classes whose
+                intervals lie within that range, None being an open end.
             device: None for where the network is; another one copies it there.
 
         Raises:
@@ -263,7 +264,7 @@ class MatGAN:
                 "leave it out, or train with the option 'condition'"
             )
         edges = [-np.inf, *trained["edges"], np.inf]
-        bins = list(zip(edges, edges[1:], strict=False))
+        bins = list(pairwise(edges))
         known = f"classes of {trained['property']}: " + ", ".join(
             f"{i} = [{low:g}, {high:g})" for i, (low, high) in enumerate(bins)
         )
@@ -274,7 +275,8 @@ class MatGAN:
             wanted = [i for i, (a, b) in enumerate(bins) if low <= a and b <= high]
         else:
             raise UsageError(
-                f"condition {dict(condition)} names neither 'class' nor {trained['property']!r}; {known}"
+                f"condition {dict(condition)} names neither 'class' nor "
+                f"{trained['property']!r}; {known}"
             )
         shares = np.zeros(len(bins))
         for i in wanted:
@@ -283,8 +285,7 @@ class MatGAN:
             shares[i] = self.class_shares[i]
         if not shares.sum() > 0:
             raise UsageError(f"no class with training data lies within {dict(condition)}; {known}")
-        normalised: np.ndarray = shares / shares.sum()
-        return normalised
+        return np.asarray(shares / shares.sum())
 
     def checkpoint(self) -> bytes:
         """Write the weights and the configuration."""
@@ -336,7 +337,7 @@ def _draw_classes(shares: np.ndarray, n: int, rng: np.random.Generator) -> np.nd
     if not len(shares):
         return np.zeros(n, np.int64)
     places = np.searchsorted(np.cumsum(shares), rng.random(n), side="right")
-    return np.minimum(places, np.flatnonzero(shares)[-1])
+    return np.asarray(np.minimum(places, np.flatnonzero(shares)[-1]))
 
 
 def _read_range(given: Any) -> tuple[float, float]:
@@ -358,8 +359,8 @@ def _read_range(given: Any) -> tuple[float, float]:
 class MatGANAdversary:
     """What the adversarial loop of `gandb.training` trains: networks, real and generated batches.
 
-    Inputs of the critic are matrices float32 (n, 680), and the classes int64 (n,) that the real and
-    the generated batch share. In the preset ``compact`` their elements are in the generator's order.
+    Inputs of the critic are matrices float32 (n, 680), and the classes int64 (n,) that the real
+    and the generated batch share. In ``compact`` their elements are in the generator's order.
 
     Attributes:
         generator: draws samples.
@@ -409,8 +410,8 @@ class MatGANAdversary:
         assert condition is not None
         if data.values is None or data.property_name != condition["property"]:
             raise InputError(
-                f"the model is conditioned on {condition['property']!r}, but the training data have "
-                f"{'no property' if data.values is None else repr(data.property_name)}"
+                f"the model is conditioned on {condition['property']!r}, but the training data "
+                f"have {'no property' if data.values is None else repr(data.property_name)}"
             )
         values = data.values[encoded.rows]
         known = np.isfinite(values)
@@ -463,8 +464,8 @@ class MatGANAdversary:
     ) -> tuple[Tensor, list[float]]:
         """Return a loss whose gradient is that of minus the critic's expected value.
 
-        Each decision's log-probability is weighted by the critic's value of the finished sample less
-        the helper's expectation of it at that decision, which leaves the gradient's mean as it is.
+        Each decision's log-probability is weighted by the critic's value of the finished sample
+        less the helper's expectation of it there, which leaves the gradient's mean as it is.
         """
         cells = self._draw(generator, classes, rng)
         with torch.no_grad():

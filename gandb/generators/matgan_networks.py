@@ -51,7 +51,7 @@ class SlotGenerator(nn.Module):
             self.count.weight.mul_(0.1)
 
     def start_from_frequencies(self, cells: np.ndarray) -> None:
-        """Set the output biases to the frequencies in ``cells``, (n, 8) in this order of elements."""
+        """Set the output biases to the frequencies in cells (n, 8), in this order of elements."""
         used = cells[cells < N_CELLS]
         elements = np.bincount(used // N_COUNTS, minlength=N_ELEMENTS + 1) + 1.0
         elements[N_ELEMENTS] = len(cells)
@@ -81,7 +81,6 @@ class SlotGenerator(nn.Module):
             cells, int64 (n, 8), ascending.
         """
         device = classes.device
-        on_cpu = device.type == "cpu"
         state = self.classes(classes)
         active = np.arange(len(classes))
         last = np.full(len(classes), -1)
@@ -89,22 +88,16 @@ class SlotGenerator(nn.Module):
         for slot in range(N_SLOTS):
             features = self.features(state, slot)
             weights = torch.softmax(self.element(features), dim=1)
-            pick = kernels.choose_element if on_cpu else _choose_element
-            u = uniforms[active, 2 * slot]
-            place = pick(weights.numpy() if on_cpu else weights, u, last, slot == 0)
+            place = _choose_element(weights, uniforms[active, 2 * slot], last, slot == 0)
             going = np.flatnonzero(place < N_ELEMENTS)
             if not len(going):
                 break
-            place, active = place[going], active[going]
+            last, active = place[going], active[going]
             rows = torch.from_numpy(going).to(device)
-            chosen = torch.from_numpy(place).to(device)
-            hidden = self.count_features(features[rows], chosen)
+            hidden = self.count_features(features[rows], torch.from_numpy(last).to(device))
             weights = torch.softmax(self.count(hidden), dim=1)
-            u = uniforms[active, 2 * slot + 1]
-            count = kernels.choose(weights.numpy(), u) if on_cpu else _choose(weights, u)
-            cell = place * N_COUNTS + count
+            cell = last * N_COUNTS + _choose(weights, uniforms[active, 2 * slot + 1])
             cells[active, slot] = cell
-            last = place
             state = state[rows] + self.cells(torch.from_numpy(cell).to(device))
         return cells
 
@@ -154,24 +147,25 @@ class Decisions(NamedTuple):
 def _choose_element(
     weights: Tensor, uniforms: np.ndarray, last: np.ndarray, first: bool
 ) -> np.ndarray:
-    """`kernels.choose_element` on another device."""
-    before = torch.from_numpy(last).to(weights.device)[:, None]
+    """Choose places beyond ``last`` by weights (n, 86); see `kernels.choose_element`."""
+    if weights.device.type == "cpu":
+        return np.asarray(kernels.choose_element(weights.numpy(), uniforms, last, first))
     places = torch.arange(N_ELEMENTS + 1, device=weights.device)[None, :]
-    allowed = places > before
+    allowed = places > torch.from_numpy(last).to(weights.device)[:, None]
     if first:
         allowed = allowed & (places < N_ELEMENTS)
     place = _choose(weights * allowed, uniforms)
-    if first:
-        return np.minimum(place, N_ELEMENTS - 1)
-    return place
+    return np.minimum(place, N_ELEMENTS - 1) if first else place
 
 
 def _choose(weights: Tensor, uniforms: np.ndarray) -> np.ndarray:
-    """`kernels.choose` on another device."""
+    """Choose columns by weights (n, m); see `kernels.choose`."""
+    if weights.device.type == "cpu":
+        return np.asarray(kernels.choose(weights.numpy(), uniforms))
     cumulative = weights.cumsum(dim=1)
     u = torch.from_numpy(uniforms).to(weights)[:, None] * cumulative[:, -1:]
     place = (cumulative <= u).sum(dim=1).clamp(max=weights.shape[1] - 1)
-    return place.cpu().numpy()
+    return np.asarray(place.cpu().numpy())
 
 
 class SumCritic(nn.Module):

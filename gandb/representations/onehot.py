@@ -95,7 +95,8 @@ def decode(cells: np.ndarray) -> CompositionBatch:
 
 def slots(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return atomic numbers and counts of cells, both uint8 (n, 8), zero where empty."""
-    return kernels.decode_cells(cells, ELEMENTS, MAX_COUNT, EMPTY)
+    numbers, counts = kernels.decode_cells(cells, ELEMENTS, MAX_COUNT, EMPTY)
+    return numbers, counts
 
 
 def dense(cells: np.ndarray) -> np.ndarray:
@@ -125,4 +126,5 @@ def choose(values: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray
     expected = (len(ELEMENTS), MAX_COUNT)
     if values.ndim != 3 or values.shape[1:] != expected:
         raise InputError(f"one-hot values have shape {values.shape}; expected (n, 85, 8)")
-    return kernels.threshold_cells(values, np.float32(threshold), MAX_ELEMENTS, EMPTY)
+    cells, codes = kernels.threshold_cells(values, np.float32(threshold), MAX_ELEMENTS, EMPTY)
+    return cells, codes

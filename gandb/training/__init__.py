@@ -30,10 +30,14 @@ class Training(Protocol):
         rejected: training rows left out, by reason.
     """
 
-    iteration: int
-    total: int
-    rows: int
-    rejected: Mapping[str, int]
+    @property
+    def iteration(self) -> int: ...  # noqa: D102
+    @property
+    def total(self) -> int: ...  # noqa: D102
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    @property
+    def rejected(self) -> Mapping[str, int]: ...  # noqa: D102
 
     def run(self, iterations: int) -> None:
         """Do that many iterations, or what is left if it is less."""

@@ -4,12 +4,13 @@ Per iteration, ``critic_steps`` steps of Adam on
 
     E[D(fake)] - E[D(real)] + lambda E[(|grad D(mixed)| - 1)^2]
 
-(Gulrajani et al. 2017, arXiv:1704.00028), then one step on the generator's own loss. The penalty may
-be taken every few critic steps only, with its weight multiplied. Learning rates are constant for the
-first half of the iterations and then fall linearly; a running average of the generator is what is
-sampled. Everything goes by iteration, nothing by the clock, and every random number comes from one
-stream on the CPU, so a training that stops and resumes ends with the same bits at the same number of
-threads on one kind of processor. (CUDA adds in no fixed order: there it resumes, but not bit for bit.)
+(Gulrajani et al. 2017, arXiv:1704.00028), then one step on the generator's own loss. The penalty
+may be taken every few critic steps only, with its weight multiplied. Learning rates are constant
+for the first half of the iterations and then fall linearly; a running average of the generator is
+what is sampled. Everything goes by iteration, nothing by the clock, and every random number comes
+from one stream on the CPU, so a training that stops and resumes ends with the same bits at the
+same number of threads on one kind of processor. (CUDA adds in no fixed order: there it resumes,
+but not bit for bit.)
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from gandb.generators.networks import from_arrays, seeded_weights, thread_limit,
 
 CURVES = ("wasserstein", "gradient_penalty")
 """Recorded per iteration, beside the adversary's own monitors: the critic's estimate of the
-Wasserstein distance and its mean squared deviation from unit slope (NaN where no penalty was taken),
-each a mean over the critic steps."""
+Wasserstein distance and its mean squared deviation from unit slope (NaN where no penalty was
+taken), each a mean over the critic steps."""
 
 
 class Settings(Protocol):
@@ -69,8 +70,8 @@ class Sampler(Protocol):
 class Adversary(Protocol):
     """A generator and a critic, and where their batches come from.
 
-    ``condition`` is a tensor that the real and the generated batch share (classes, say); the penalty
-    is on the matrices alone.
+    ``condition`` is a tensor that the real and the generated batch share (classes, say); the
+    penalty is on the inputs alone.
     """
 
     generator: nn.Module
@@ -315,4 +316,5 @@ def gradient_penalty(
     mixed = torch.lerp(fake, real, place).requires_grad_()
     values = critic(mixed, condition).sum()
     (slope,) = torch.autograd.grad(values, mixed, create_graph=True)
-    return ((slope.flatten(1).norm(dim=1) - 1.0) ** 2).mean()
+    penalty: Tensor = ((slope.flatten(1).norm(dim=1) - 1.0) ** 2).mean()
+    return penalty
