@@ -299,6 +299,26 @@ def test_large_formulas(elements: int, largest: int) -> None:
     assert not all(neutral) or elements == 12
 
 
+def test_large_formulas_of_nonmetals() -> None:
+    """Some can carry more negative than positive charge; many balance in the wrong order."""
+    rng = np.random.default_rng(12)
+    table = load_table("icsd24")
+    nonmetals = "H B C N O F Si P S Cl As Se Br I".split()
+    rows = [
+        {str(s): int(rng.integers(40, 200)) for s in rng.choice(nonmetals, 4, replace=False)}
+        for _ in range(300)
+    ]
+    verdicts = check_all(CompositionBatch.from_dicts(rows), rules=("cnen_strict", "charge_neutral"))
+    sums = [
+        reachable([{q * n for q in table.states[ATOMIC_NUMBERS[s]]} for s, n in row.items()])
+        for row in rows
+    ]
+    assert verdicts["charge_neutral"].passed.tolist() == [0 in s for s in sums]
+    assert verdicts["cnen_strict"].passed.tolist() == [balanced(row, table) for row in rows]
+    assert sum(-min(s) > max(s) for s in sums) > 20
+    assert verdicts["cnen_strict"].tally()["electronegativity order"] > 10
+
+
 def test_a_formula_of_every_element_with_states() -> None:
     table = load_table("icsd24")
     known = [z for z in table.states if z in table.electronegativity]
