@@ -152,6 +152,17 @@ class CompositionBatch:
         """Return chemical systems: symbols in alphabetical order joined by hyphens (``Fe-O``)."""
         return kernels.chemical_system_strings(self.offsets, self.atomic_numbers)
 
+    def anonymous_formulas(self) -> pa.StringArray:
+        """Return stoichiometries without elements, counts ascending, such as ``AB2C4``.
+
+        Letters follow the alphabet; beyond 26 elements they go on in lower case.
+        """
+        return kernels.anonymous_formula_strings(self.offsets, self.counts)
+
+    def element_lists(self) -> pa.ListArray:
+        """Return the symbols of each composition in alphabetical order."""
+        return kernels.element_lists(self.offsets, self.atomic_numbers)
+
     def unique(self) -> UniqueRows:
         """Group equal compositions of a reduced batch; see `UniqueRows`."""
         return unique_ids(self.ids())
@@ -178,6 +189,27 @@ def unique_ids(ids: np.ndarray) -> UniqueRows:
     """Group equal 16-byte ids, uint8 (n, 16), by hashing, in linear time."""
     first, inverse, times = kernels.group_ids(np.ascontiguousarray(ids).view(np.uint64))
     return UniqueRows(ids[first], first, inverse, times)
+
+
+class IdSet:
+    """A set of ids that answers for many ids at once.
+
+    Args:
+        ids: uint8 (n, 16), distinct.
+    """
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self._ids = np.ascontiguousarray(ids).view(np.uint64).reshape(-1, 2)
+        self._table = kernels.build_table(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def contains(self, ids: np.ndarray) -> np.ndarray:
+        """Say of each id, uint8 (k, 16), whether it is in the set; bool (k,)."""
+        wanted = np.ascontiguousarray(ids).view(np.uint64).reshape(-1, 2)
+        rows: np.ndarray = kernels.look_up(self._table, self._ids, wanted)
+        return rows >= 0
 
 
 def composition_id(composition: Mapping[str, int]) -> UUID:

@@ -132,6 +132,67 @@ def composition_ids(offsets: np.ndarray, numbers: np.ndarray, counts: np.ndarray
 
 
 @njit(cache=True, nogil=True)
+def _hash_rows(rows, person):
+    n, width = rows.shape
+    out = np.empty((n, 2), np.uint64)
+    h = np.empty(8, np.uint64)
+    v = np.empty(16, np.uint64)
+    block = np.zeros(128, np.uint8)
+    words = block.view(np.uint64)
+    for i in range(n):
+        for j in range(8):
+            h[j] = _IV[j]
+        h[0] ^= np.uint64(0x01010000 ^ 16)
+        h[6] ^= person[0]
+        h[7] ^= person[1]
+        for j in range(width):
+            block[j] = rows[i, j]
+        _compress(h, words, v, width, True)
+        out[i, 0] = h[0]
+        out[i, 1] = h[1]
+    return out
+
+
+def hash_rows(rows: np.ndarray, domain: Domain) -> np.ndarray:
+    """BLAKE2b-128 of every row of ``rows``, uint8 (n, w) with w <= 128; uint8 (n, 16)."""
+    if rows.shape[1] > 128:
+        raise ValueError(f"rows have {rows.shape[1]} bytes, more than one block of 128")
+    person = np.frombuffer(domain.encode().ljust(16, b"\0"), np.uint64).copy()
+    return _hash_rows(np.ascontiguousarray(rows, np.uint8), person).view(np.uint8).reshape(-1, 16)
+
+
+@njit(cache=True, nogil=True)
+def build_table(ids):
+    """Hash ``ids`` (uint64 (n, 2), distinct) into an open-addressing table of row numbers."""
+    size = 16
+    while size < 2 * len(ids):
+        size *= 2
+    table = np.full(size, -1, np.int64)
+    for i in range(len(ids)):
+        slot = np.int64(ids[i, 0] & np.uint64(size - 1))
+        while table[slot] >= 0:
+            slot = (slot + 1) & (size - 1)
+        table[slot] = i
+    return table
+
+
+@njit(cache=True, nogil=True)
+def look_up(table, ids, wanted):
+    """Return the row of each ``wanted`` id in ``ids``, -1 where absent."""
+    out = np.full(len(wanted), -1, np.int64)
+    mask = len(table) - 1
+    for i in range(len(wanted)):
+        slot = np.int64(wanted[i, 0] & np.uint64(mask))
+        while table[slot] >= 0:
+            r = table[slot]
+            if ids[r, 0] == wanted[i, 0] and ids[r, 1] == wanted[i, 1]:
+                out[i] = r
+                break
+            slot = (slot + 1) & mask
+    return out
+
+
+@njit(cache=True, nogil=True)
 def group_ids(ids):
     """Group equal rows of ``ids`` (uint64 (n, 2)): first row, group of each row, group sizes."""
     n = len(ids)
@@ -354,6 +415,50 @@ def _system_bytes(offsets, numbers, letters, rank):
     return ends, buffer[:at].copy()
 
 
+@njit(cache=True, nogil=True)
+def _anonymous_bytes(offsets, counts):
+    n = len(offsets) - 1
+    buffer = np.empty(6 * len(counts) + 1, np.uint8)
+    ends = np.zeros(n + 1, np.int64)
+    sizes = np.empty(256, np.int64)
+    at = 0
+    for i in range(n):
+        a = offsets[i]
+        k = offsets[i + 1] - a
+        for j in range(k):
+            p = j
+            while p > 0 and sizes[p - 1] > counts[a + j]:
+                sizes[p] = sizes[p - 1]
+                p -= 1
+            sizes[p] = counts[a + j]
+        for j in range(k):
+            buffer[at] = 65 + j if j < 26 else 97 + (j - 26) % 26
+            at = _put_count(buffer, at + 1, sizes[j])
+        ends[i + 1] = at
+    return ends, buffer[:at].copy()
+
+
+@njit(cache=True, nogil=True)
+def _element_bytes(offsets, numbers, letters, rank):
+    ends = np.zeros(len(numbers) + 1, np.int64)
+    buffer = np.empty(2 * len(numbers) + 1, np.uint8)
+    order = np.empty(256, np.int64)
+    at = 0
+    for i in range(len(offsets) - 1):
+        a = offsets[i]
+        k = offsets[i + 1] - a
+        for j in range(k):
+            p = j
+            while p > 0 and rank[numbers[order[p - 1]]] > rank[numbers[a + j]]:
+                order[p] = order[p - 1]
+                p -= 1
+            order[p] = a + j
+        for j in range(k):
+            at = _put_symbol(buffer, at, letters, numbers[order[j]])
+            ends[a + j + 1] = at
+    return ends, buffer[:at].copy()
+
+
 def _flags(symbols: str) -> np.ndarray:
     flags = np.zeros(len(SYMBOLS), np.bool_)
     flags[[ATOMIC_NUMBERS[s] for s in symbols.split()]] = True
@@ -388,3 +493,14 @@ def formula_strings(offsets: np.ndarray, numbers: np.ndarray, counts: np.ndarray
 def chemical_system_strings(offsets: np.ndarray, numbers: np.ndarray) -> pa.StringArray:
     """Write chemical systems; see `CompositionBatch.chemical_systems`."""
     return _strings(*_system_bytes(offsets, numbers, _LETTERS, ALPHABETICAL_RANK))
+
+
+def anonymous_formula_strings(offsets: np.ndarray, counts: np.ndarray) -> pa.StringArray:
+    """Write anonymous formulas; see `CompositionBatch.anonymous_formulas`."""
+    return _strings(*_anonymous_bytes(offsets, counts))
+
+
+def element_lists(offsets: np.ndarray, numbers: np.ndarray) -> pa.ListArray:
+    """Write lists of symbols in alphabetical order; see `CompositionBatch.element_lists`."""
+    symbols = _strings(*_element_bytes(offsets, numbers, _LETTERS, ALPHABETICAL_RANK))
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), symbols)

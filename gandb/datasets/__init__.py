@@ -1,1 +1,1 @@
-
+"""Named, immutable, numbered sets of entries with reproducible splits."""

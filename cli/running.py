@@ -1,0 +1,121 @@
+"""Running jobs while the user watches: the same worker as ``gandb worker``, with bars."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gandb.cli.output import message
+from gandb.core.errors import JobError
+
+if TYPE_CHECKING:
+    from gandb.core.config import Settings
+    from gandb.jobs.records import Job, JobSpec
+    from gandb.store import Store
+
+
+def ask(store: Store, wanted: JobSpec) -> Job:
+    """Ask for a job; one that failed or was cancelled before is queued again."""
+    from gandb.jobs import queue
+    from gandb.jobs.records import State
+
+    job = queue.submit(store, wanted)
+    if job.state in (State.FAILED, State.CANCELLED):
+        message(f"job {job.short_id} had {job.state.value}; trying it again")
+        job = queue.retry(store, job.id)
+    return job
+
+
+def run_and_wait(
+    store: Store, settings: Settings, jobs: Sequence[Job], *, threads: int, labels: Sequence[str]
+) -> list[Job]:
+    """Do jobs in this process until all have ended; return them as they are then.
+
+    Raises:
+        JobError: one of them failed or was cancelled.
+    """
+    from gandb.jobs import queue
+    from gandb.jobs.records import State
+    from gandb.jobs.worker import Worker
+    from gandb.tasks import TASKS
+
+    open_jobs = [job for job in jobs if job.state.value in ("queued", "running")]
+    if open_jobs:
+        with Bars(store, open_jobs, dict(zip([j.id for j in jobs], labels, strict=True))) as bars:
+            Worker(
+                store,
+                TASKS,
+                settings.lease_seconds,
+                only=[job.id for job in open_jobs],
+                listener=bars.on_progress,
+            ).run(threads)
+    ended = [queue.get(store, job.id) for job in jobs]
+    for job in ended:
+        if job.state is State.FAILED:
+            raise JobError(f"job {job.short_id} failed: {job.error}")
+        if job.state is State.CANCELLED:
+            raise JobError(f"job {job.short_id} was cancelled")
+    return ended
+
+
+class Bars:
+    """One bar per job on a terminal; elsewhere a line at each tenth of the way."""
+
+    def __init__(self, store: Store, jobs: Sequence[Job], labels: dict[Any, str]) -> None:
+        from gandb.jobs import queue
+
+        self._lock = threading.Lock()
+        self._done: dict[Any, dict[int, int]] = {}
+        self._total: dict[Any, int] = {}
+        self._labels = labels
+        self._said: dict[Any, int] = {}
+        for job in jobs:
+            chunks = queue.chunks(store, job.id)
+            self._total[job.id] = sum(c["total"] for c in chunks)
+            self._done[job.id] = {
+                c["chunk"]: c["total"] if c["state"] == "done" else c["progress"] for c in chunks
+            }
+            self._said[job.id] = 0
+        self._bars: Any = None
+        self._tasks: dict[Any, Any] = {}
+
+    def __enter__(self) -> Bars:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import TimeRemainingColumn as Remaining
+
+            self._bars = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.completed:>9,.0f}/{task.total:,.0f}"),
+                TimeElapsedColumn(),
+                Remaining(),
+                console=Console(file=sys.stderr),
+            )
+            self._bars.start()
+            for job_id, total in self._total.items():
+                done = sum(self._done[job_id].values())
+                label = self._labels[job_id]
+                self._tasks[job_id] = self._bars.add_task(label, total=total, completed=done)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def on_progress(self, job: Job, chunk: int, done: int) -> None:
+        """Take note of steps done."""
+        with self._lock:
+            steps = self._done[job.id]
+            steps[chunk] = max(done, steps.get(chunk, 0))
+            total, so_far = self._total[job.id], sum(steps.values())
+            if self._bars is not None:
+                self._bars.update(self._tasks[job.id], completed=so_far)
+                return
+            tenth = 10 * so_far // max(total, 1)
+            if tenth > self._said[job.id]:
+                self._said[job.id] = tenth
+                message(f"{self._labels[job.id]}: {so_far:,}/{total:,}")

@@ -1,0 +1,244 @@
+"""Reading a report's numbers from a store."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import sqlalchemy as sa
+
+from gandb import __version__
+from gandb.core.errors import JobError, UsageError
+from gandb.core.formula import parse_formulas
+from gandb.datasets.versions import members_query, reference_of
+from gandb.jobs.queue import chunk_results
+from gandb.jobs.records import Job, State
+from gandb.reports.records import (
+    CheckShare,
+    Curve,
+    DatasetSummary,
+    Recipe,
+    Report,
+    Role,
+    Run,
+    short_id,
+)
+from gandb.schema.tables import (
+    candidate,
+    checkpoint,
+    entry,
+    generation_event,
+    metric,
+    model,
+    recipe,
+    snapshot_entry,
+    source_snapshot,
+)
+from gandb.store import Store
+from gandb.store.bulk import fetch
+from gandb.tasks import data
+from gandb.tasks.generation import KIND, metric_recipes
+from gandb.validation.charge import CNEN, check_all
+from gandb.validation.statistics import SetStatistics, describe, distances
+
+_CURVE = "train."
+_DESCRIPTIONS = {
+    "cnen_strict": "Charge-neutral and electronegativity-balanced; metals get no exemption.",
+    "cnen_default": "The same, but formulas of metals alone pass: smact_validity's default.",
+    "cnen_matgan": "MatGAN's own rule: smact 2.2's oxidation states, formula not reducible.",
+    "uniqueness": "Distinct reduced compositions among the first N samples.",
+    "novelty": "Distinct compositions that are not in the dataset version, whatever their split.",
+    "holdout_recovery": "Compositions of the test split that were generated.",
+    "statistics": "Elements and stoichiometries of the samples against the train split.",
+}
+
+
+def collect(store: Store, jobs: Sequence[Job], title: str = "Generators compared") -> Report:
+    """Gather everything about finished generation jobs.
+
+    Raises:
+        UsageError: a job is no generation job.
+        JobError: a job is not done.
+    """
+    for job in jobs:
+        if job.kind != KIND:
+            raise UsageError(
+                f"job {job.short_id} is a {job.kind} job; reports are about generation"
+            )
+        if job.state is not State.DONE:
+            raise JobError(f"job {job.short_id} is {job.state.value}; a report needs it done")
+    with store.read() as connection:
+        sets: dict[UUID, tuple[DatasetSummary, SetStatistics]] = {}
+        runs = []
+        used: dict[UUID, dict[str, Any]] = {}
+        for job in {job.id: job for job in jobs}.values():
+            version_id = _require(job.dataset_version_id)
+            if version_id not in sets:
+                sets[version_id] = _summary(connection, version_id)
+            rows = metric_recipes(version_id)
+            used |= {row["id"]: row for row in rows.values()}
+            runs.append(_run(connection, job, rows, *sets[version_id]))
+        known = {r[0] for r in connection.execute(sa.select(recipe.c.id))}
+    commands = [f"gandb report {' '.join(job.short_id for job in jobs)}"]
+    return Report(
+        title=title,
+        runs=tuple(runs),
+        datasets=tuple(summary for summary, _ in sets.values()),
+        recipes=tuple(_recipe(row) for i, row in used.items() if i in known),
+        commands=(*map(_command, runs), *commands),
+        provenance=(("gandb", __version__), ("store", store.kind)),
+    )
+
+
+def _require(version_id: UUID | None) -> UUID:
+    if version_id is None:
+        raise ValueError("a generation job without a dataset version")
+    return version_id
+
+
+def _recipe(row: dict[str, Any]) -> Recipe:
+    parameters = dict(row["parameters"])
+    files = {
+        str(parameters["oxidation_table"]): str(parameters.pop(key))
+        for key in ["oxidation_table_sha256"]
+        if key in parameters
+    }
+    name = row["check_name"]
+    return Recipe(
+        id=str(row["id"]),
+        name=name,
+        version=row["version"],
+        parameters=parameters,
+        data_files=files,
+        description=_DESCRIPTIONS.get(name, ""),
+    )
+
+
+def _command(run: Run) -> str:
+    return (
+        f"gandb generate {shlex.quote(f'{run.model}:{run.dataset}')} "
+        f"-n {run.n_samples} --seed {run.seed} --wait"
+    )
+
+
+def _summary(connection: sa.Connection, version_id: UUID) -> tuple[DatasetSummary, SetStatistics]:
+    _, train = data.compositions_of(connection, version_id, "train")
+    statistics = describe(train)
+    verdicts = check_all(train)
+    n_test = len(data.composition_ids(connection, version_id, "test"))
+    summary = DatasetSummary(
+        ref=reference_of(connection, version_id),
+        n_train=len(train),
+        n_test=n_test or None,
+        element_frequency=statistics.elements / max(statistics.total, 1),
+        n_elements=statistics.n_elements.astype(float),
+        checks={name: float(v.passed.mean()) for name, v in verdicts.items()},
+        attribution=" ".join(_attributions(connection, version_id)),
+    )
+    return summary, statistics
+
+
+def _attributions(connection: sa.Connection, version_id: UUID) -> list[str]:
+    members = members_query(version_id).subquery()
+    query = (
+        sa.select(source_snapshot.c.attribution, source_snapshot.c.licence)
+        .join(snapshot_entry, snapshot_entry.c.snapshot_id == source_snapshot.c.id)
+        .join(entry, entry.c.id == snapshot_entry.c.entry_id)
+        .join(members, members.c.entry_id == entry.c.id)
+        .distinct()
+    )
+    return sorted(f"{row[0]} Licence: {row[1]}." for row in connection.execute(query))
+
+
+def _run(
+    connection: sa.Connection,
+    job: Job,
+    recipes: dict[str, dict[str, Any]],
+    summary: DatasetSummary,
+    training: SetStatistics,
+) -> Run:
+    origin = _origin(connection, job)
+    values: dict[str, dict[int, float]] = {}
+    query = sa.select(metric.c.name, metric.c.step, metric.c.value).where(metric.c.job_id == job.id)
+    for name, step, value in connection.execute(query):
+        values.setdefault(name, {})[step] = value
+    n = int(job.spec["n"])
+    rejected: Counter[str] = Counter()
+    for result in chunk_results(connection, job.id):
+        rejected.update(result.get("rejected", {}))
+    samples = _sample_statistics(connection, job.id)
+    baseline = origin["role"] == Role.BASELINE
+    return Run(
+        job_id=str(job.id),
+        model=origin["name"],
+        role=Role(origin["role"]),
+        dataset=summary.ref,
+        seed=int(job.seed or 0),
+        n_samples=n,
+        recipes={name: str(row["id"]) for name, row in recipes.items()},
+        training_seed=None if baseline else int(origin["seed"]),
+        config="" if baseline else _config_label(origin, job),
+        checks={name: CheckShare(values[name][n], values[f"unique.{name}"][n]) for name in CNEN},
+        rejections=dict(rejected),
+        uniqueness=values["uniqueness"],
+        novelty=values["novelty"],
+        novelty_reference=summary.ref,
+        holdout_recovery=values["recovery"][n] if "recovery" in values else None,
+        one_element_share=values["one_element"][n],
+        reduced_share=values["reducible"][n],
+        divergences=distances(samples, training),
+        curves=_curves(connection, origin["job_id"]),
+        element_frequency=samples.elements / max(samples.total, 1),
+        n_elements=samples.n_elements.astype(float),
+    )
+
+
+def _origin(connection: sa.Connection, job: Job) -> dict[str, Any]:
+    query = (
+        sa.select(
+            model.c.name, model.c.role, model.c.config, model.c.id.label("model_id"),
+            checkpoint.c.seed, checkpoint.c.job_id,
+        )
+        .join(model, model.c.id == checkpoint.c.model_id)
+        .where(checkpoint.c.id == job.checkpoint_id)
+    )  # fmt: skip
+    return dict(connection.execute(query).mappings().one())
+
+
+def _config_label(origin: dict[str, Any], job: Job) -> str:
+    """Name a configuration: its preset and the beginning of its id, and the condition asked for."""
+    preset = origin["config"].get("preset", "")
+    label = f"{preset} {short_id(str(origin['model_id']))}".strip()
+    condition = job.spec.get("condition")
+    return f"{label} {condition}" if condition else label
+
+
+def _sample_statistics(connection: sa.Connection, job_id: UUID) -> SetStatistics:
+    own = (
+        sa.select(generation_event.c.candidate_id, sa.func.sum(generation_event.c.times).label("n"))
+        .where(generation_event.c.job_id == job_id)
+        .group_by(generation_event.c.candidate_id)
+        .subquery()
+    )
+    query = sa.select(
+        candidate.c.reduced_formula, sa.cast(own.c.n, sa.BigInteger).label("times")
+    ).join(own, own.c.candidate_id == candidate.c.id)
+    rows = fetch(connection, query)
+    batch, _ = parse_formulas(rows.column("reduced_formula")).batch.reduced()
+    return describe(batch, rows.column("times").to_numpy())
+
+
+def _curves(connection: sa.Connection, training_job_id: UUID) -> dict[str, Curve]:
+    query = (
+        sa.select(metric.c.name, metric.c.step, metric.c.value)
+        .where(metric.c.job_id == training_job_id, metric.c.name.startswith(_CURVE))
+        .order_by(metric.c.name, metric.c.step)
+    )
+    points: dict[str, list[tuple[int, float]]] = {}
+    for name, step, value in connection.execute(query):
+        points.setdefault(name.removeprefix(_CURVE), []).append((step, value))
+    return {name: Curve.recorded(*np.array(p).T) for name, p in points.items()}

@@ -1,0 +1,119 @@
+"""Rows of the tables that every task writes: compositions, their elements, recipes, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+
+from gandb.core.compositions import CompositionBatch, uuid_array
+from gandb.core.elements import SYMBOLS
+from gandb.core.ids import Domain, json_id
+from gandb.schema import tables
+from gandb.store import Transaction
+from gandb.validation.charge import CNEN, REASONS, RULES, Verdicts, check_all
+
+_SYMBOLS = pa.array(SYMBOLS)
+_REASONS = pa.array([REASONS[code] for code in sorted(REASONS)])
+
+
+def recipe_row(check_name: str, version: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a recipe, with its content id."""
+    content = {"check": check_name, "version": version, "parameters": dict(parameters)}
+    return {
+        "id": json_id(Domain.RECIPE, content),
+        "check_name": check_name,
+        "version": version,
+        "parameters": dict(parameters),
+    }
+
+
+@cache
+def cnen_recipes() -> dict[str, dict[str, Any]]:
+    """Return the recipe rows of the standard charge checks, by name."""
+    return {name: recipe_row(name, RULES[name].version, RULES[name].parameters) for name in CNEN}
+
+
+def repeat_id(value: UUID, n: int) -> pa.ExtensionArray:
+    """Return one id n times, as an Arrow UUID array."""
+    return uuid_array(np.tile(np.frombuffer(value.bytes, np.uint8), (n, 1)))
+
+
+def fact_columns(batch: CompositionBatch) -> dict[str, pa.Array]:
+    """Return the columns that follow from reduced compositions alone."""
+    return {
+        "reduced_formula": batch.reduced_formulas(),
+        "chemical_system": batch.chemical_systems(),
+        "anonymous_formula": batch.anonymous_formulas(),
+        "elements": batch.element_lists(),
+        "n_elements": pa.array(batch.n_elements.astype(np.int16)),
+        "n_atoms": pa.array(batch.n_atoms.astype(np.int32)),
+    }
+
+
+def element_rows(ids: np.ndarray, batch: CompositionBatch) -> pa.Table:
+    """Return the rows of ``composition_element`` for reduced compositions and their ids."""
+    n = batch.n_elements
+    atoms = np.repeat(batch.n_atoms, n)
+    return pa.table(
+        {
+            "composition_id": uuid_array(np.repeat(ids, n, axis=0)),
+            "element": _SYMBOLS.take(pa.array(batch.atomic_numbers)),
+            "atomic_number": pa.array(batch.atomic_numbers.astype(np.int16)),
+            "n_atoms": pa.array(batch.counts.astype(np.int32)),
+            "fraction": pa.array(batch.counts / atoms),
+        }
+    )
+
+
+def verdict_rows(recipe_id: UUID, ids: np.ndarray, verdicts: Verdicts) -> pa.Table:
+    """Return the rows of ``check_result`` for one recipe."""
+    return pa.table(
+        {
+            "recipe_id": repeat_id(recipe_id, len(ids)),
+            "subject_id": uuid_array(ids),
+            "passed": pa.array(verdicts.passed),
+            "reason": _REASONS.take(pa.array(verdicts.reason)),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Compositions:
+    """Distinct reduced compositions with all that follows from them.
+
+    Attributes:
+        ids: uint8 (n, 16), distinct.
+        batch: the n compositions.
+        facts: `fact_columns` of them.
+        verdicts: the standard charge checks of them, by name.
+    """
+
+    ids: np.ndarray
+    batch: CompositionBatch
+    facts: Mapping[str, pa.Array]
+    verdicts: Mapping[str, Verdicts]
+
+    @classmethod
+    def of(cls, ids: np.ndarray, batch: CompositionBatch) -> Compositions:
+        """Work out facts and verdicts; it takes time, so do it outside a transaction."""
+        return cls(ids, batch, fact_columns(batch), check_all(batch))
+
+
+def merge_compositions(tx: Transaction, new: Compositions) -> None:
+    """Take in compositions with their elements and standard verdicts."""
+    ids, batch, facts, verdicts = new.ids, new.batch, new.facts, new.verdicts
+    rows = pa.table(
+        {"id": uuid_array(ids), **facts}
+        | {name: pa.array(v.passed) for name, v in verdicts.items()}
+    )
+    tx.merge(tables.composition, rows)
+    tx.merge(tables.composition_element, element_rows(ids, batch))
+    for name, row in cnen_recipes().items():
+        tx.insert_new(tables.recipe, row)
+        tx.merge(tables.check_result, verdict_rows(row["id"], ids, verdicts[name]))

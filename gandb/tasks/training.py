@@ -1,0 +1,178 @@
+"""Training a generator on a dataset version's train split, as a job that resumes.
+
+The state is staged every few seconds and whenever the worker is asked to stop; a worker that takes
+over goes on from it bit for bit. Curves travel with the state and enter the store at the end,
+together with the checkpoint, in one transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gandb.core.errors import InputError, UsageError
+from gandb.core.ids import Domain, json_id
+from gandb.datasets.versions import Version
+from gandb.generators import MODELS, TrainingData
+from gandb.generators import get as get_model
+from gandb.generators.base import read_description
+from gandb.jobs.records import Context, JobSpec, Outcome
+from gandb.schema import tables
+from gandb.store import Transaction
+from gandb.tasks import data
+from gandb.training import Training, resume, start
+
+KIND = "train"
+_STATE = "state.safetensors"
+_SAVE_EVERY = 15.0
+"""Seconds between staged states; results do not depend on it."""
+_SEGMENT = 5
+"""Iterations between signs of life."""
+
+
+def training_job(
+    model: str,
+    version: Version,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+) -> JobSpec:
+    """Describe the job of training ``model`` on a dataset version.
+
+    Raises:
+        NotFoundError: the model is unknown; names those that exist.
+        UsageError: an option cannot be.
+    """
+    known = get_model(model)
+    if known.trained:
+        module = known.load_module()
+        total = int(getattr(module, known.config).of(options or {}).iterations)
+    elif options:
+        raise UsageError(f"{model} takes no options, but got {', '.join(sorted(options))}")
+    else:
+        total = 1
+    return JobSpec(
+        kind=KIND,
+        spec={
+            "model": model,
+            "options": dict(options or {}),
+            "device": device if known.trained else "cpu",
+            "threads": threads if known.trained else 1,
+        },
+        totals=(total,),
+        dataset_version_id=version.id,
+        seed=seed,
+    )
+
+
+def train(context: Context) -> Outcome:
+    """Train from the beginning or from the staged state, and hand over the checkpoint."""
+    job = context.job
+    if job.dataset_version_id is None or job.seed is None:
+        raise ValueError("a training job without dataset version or seed")
+    condition = job.spec["options"].get("condition")
+    rows = data.training_data(
+        context.store, job.dataset_version_id, condition["property"] if condition else None
+    )
+    training = _begin(context, rows)
+    _run(context, training)
+    weights = training.checkpoint()
+    description = read_description(weights)
+    model_row = {
+        "name": job.spec["model"],
+        "version": str(description["format"]),
+        "role": "model" if MODELS[job.spec["model"]].trained else "baseline",
+        "config": description["config"],
+    }
+    model_id = json_id(Domain.MODEL, {k: model_row[k] for k in ("name", "version", "config")})
+    sha256 = context.store.files.put_blob(weights)
+    checkpoint_id = json_id(
+        Domain.CHECKPOINT,
+        {
+            "model": str(model_id),
+            "dataset_version": str(job.dataset_version_id),
+            "seed": job.seed,
+            "weights": sha256,
+        },
+    )
+    curves = _curve_rows(job.id, training.curves())
+
+    def merge(tx: Transaction) -> None:
+        tx.insert_new(
+            tables.blob,
+            {"sha256": sha256, "size": len(weights), "media_type": "application/safetensors"},
+        )
+        tx.insert_new(tables.model, {"id": model_id, **model_row})
+        row = {
+            "id": checkpoint_id,
+            "model_id": model_id,
+            "dataset_version_id": job.dataset_version_id,
+            "job_id": job.id,
+            "seed": job.seed,
+            "iteration": training.iteration,
+            "sha256": sha256,
+        }
+        tx.insert_new(tables.checkpoint, row)
+        if curves:
+            tx.execute(tables.metric.insert(), curves)
+
+    result = {
+        "checkpoint_id": str(checkpoint_id),
+        "iterations": training.iteration,
+        "rows": training.rows,
+        "rejected": dict(training.rejected),
+    }
+    return Outcome(merge, result)
+
+
+def _begin(context: Context, rows: TrainingData) -> Training:
+    spec = context.job.spec
+    staged = context.store.files.staged(str(context.job.id), _STATE)
+    if staged is not None:
+        try:
+            training = resume(staged, rows, spec["device"], spec["threads"], spec["options"])
+        except InputError as error:
+            context.log(f"the staged state cannot be used ({error}); starting anew", "warning")
+        else:
+            context.log(f"going on from iteration {training.iteration}")
+            return training
+    seed = np.random.SeedSequence(context.job.seed)
+    return start(spec["model"], spec["options"], rows, seed, spec["device"], spec["threads"])
+
+
+def _run(context: Context, training: Training) -> None:
+    def save() -> None:
+        context.store.files.stage(str(context.job.id), _STATE, training.state())
+
+    saved = time.monotonic()
+    while training.iteration < training.total:
+        training.run(_SEGMENT)
+        try:
+            context.progress(training.iteration)
+        except BaseException:
+            save()
+            raise
+        if time.monotonic() - saved > _SAVE_EVERY:
+            save()
+            saved = time.monotonic()
+
+
+def _curve_rows(job_id: Any, curves: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    steps = curves["iteration"]
+    return [
+        {
+            "job_id": job_id,
+            "name": f"train.{name}",
+            "step": int(step),
+            "value": float(value),
+            "recipe_id": None,
+        }
+        for name, values in curves.items()
+        if name != "iteration"
+        for step, value in zip(steps, values, strict=True)
+        if np.isfinite(value)
+    ]
