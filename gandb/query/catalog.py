@@ -27,6 +27,8 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p'
 ORDER BY c.relname COLLATE "C", a.attnum
 """
 
+_MIGRATIONS = "alembic_version"  # bookkeeping, of no interest here
+
 
 @dataclass(frozen=True)
 class Relation:
@@ -56,7 +58,8 @@ def relations(connection: Any, kind: str) -> list[Relation]:
     rows = connection.execute(_DUCKDB if kind == "duckdb" else _POSTGRES).fetchall()
     columns: dict[tuple[str, bool], list[Column]] = {}
     for name, is_view, column, sql_type in rows:
-        columns.setdefault((name, is_view), []).append(Column(column, sql_type))
+        if name != _MIGRATIONS:
+            columns.setdefault((name, is_view), []).append(Column(column, sql_type))
     return [
         Relation(name, "view" if is_view else "table", tuple(listed))
         for (name, is_view), listed in columns.items()

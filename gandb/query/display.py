@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from gandb.query.result import Result
-from gandb.query.tables import print_table
-from gandb.query.values import plain, printable
+from gandb.query.tables import print_table, write_aligned
+from gandb.query.values import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _COUNTED = 100_000  # rows counted beyond those shown, before saying "more than"
-_SAMPLED = 1_000  # rows that decide the column widths of plain text
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,7 @@ def as_text(result: Result, out: IO[str]) -> Shown:
     """Write all rows as aligned text, without borders and whatever the width."""
     if result.plan:
         return _plan(result, lambda line: print(line, file=out))
-    rows = ([plain(value) for value in row] for row in _rows(result))
-    sample = list(itertools.islice(rows, _SAMPLED))
-    names = [plain(name) for name in result.schema.names]
-    widths = [max(map(len, column)) for column in zip(names, *sample, strict=True)]
-    right = _numeric(result.schema)
-    count = -1
-    for row in itertools.chain([names], sample, rows):
-        out.write(_aligned(row, widths, right))
-        count += 1
+    count = write_aligned(out, result.schema.names, _rows(result), right=_numeric(result.schema))
     return Shown(count, count)
 
 
@@ -83,24 +74,11 @@ def _numeric(schema: pa.Schema) -> list[bool]:
     ]
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    padded = (
-        text.rjust(width) if to_right else text.ljust(width)
-        for text, width, to_right in zip(row, widths, right, strict=True)
-    )
-    return "  ".join(padded).rstrip() + "\n"
-
-
 def _plan(result: Result, show: Callable[[str], None]) -> Shown:
     """Print the lines of a query plan as they are."""
     count = 0
     for row in _rows(result):
-        for line in plain_lines(str(row[-1])):
-            show(line)
+        for line in str(row[-1]).split("\n"):
+            show(printable(line))
             count += 1
     return Shown(count, count)
-
-
-def plain_lines(text: str) -> list[str]:
-    """Split text into lines without control characters."""
-    return [printable(line) for line in text.split("\n")]

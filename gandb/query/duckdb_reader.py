@@ -12,6 +12,7 @@ import json
 import re
 import secrets
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,11 @@ _COMMON = frozenset(
     """.split()
 )
 
-_GLOBAL_SETTINGS = (  # also for further connections of this process to the same file
-    ("errors_as_json", "true"),
+_SETTINGS = (  # for every connection of this process to the same file, in this order
     ("python_enable_replacements", "false"),
     ("python_scan_all_frames", "false"),
     ("TimeZone", "'UTC'"),
-)
-_FINAL_SETTINGS = (
+    ("allowed_configs", "['errors_as_json']"),
     ("allow_community_extensions", "false"),
     ("autoinstall_known_extensions", "false"),
     ("autoload_known_extensions", "false"),
@@ -64,6 +63,7 @@ _FINAL_SETTINGS = (
     ("lock_configuration", "true"),
 )
 
+_SANDBOXING = threading.Lock()
 _NO_SUCH_COLUMN = re.compile(r'does not have a column named "([^"]*)"')
 
 
@@ -73,6 +73,11 @@ def sandbox(connection: duckdb.DuckDBPyConnection, limits: Limits) -> None:
     The connections of one process to one file share a configuration. Where another query of this
     process has already locked it, there is nothing left to set.
     """
+    with _SANDBOXING:
+        _sandbox(connection, limits)
+
+
+def _sandbox(connection: duckdb.DuckDBPyConnection, limits: Limits) -> None:
     row = connection.execute(
         "SELECT current_setting('lock_configuration'), current_setting('enable_external_access')"
     ).fetchone()
@@ -85,10 +90,7 @@ def sandbox(connection: duckdb.DuckDBPyConnection, limits: Limits) -> None:
     connection.execute(f"SET max_temp_directory_size = '{_size(limits.spill)}'")
     if limits.threads is not None:
         connection.execute(f"SET threads = {int(limits.threads)}")
-    for name, value in _GLOBAL_SETTINGS:
-        connection.execute(f"SET GLOBAL {name} = {value}")
-        connection.execute(f"SET {name} = {value}")
-    for name, value in _FINAL_SETTINGS:
+    for name, value in _SETTINGS:
         connection.execute(f"SET GLOBAL {name} = {value}")
 
 
@@ -105,11 +107,13 @@ class DuckDBReader:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, limits: Limits) -> None:
         """Sandbox the connection."""
-        self._connection = connection
         self._limits = limits
         self._reader: Any = None
         self._schema: pa.Schema | None = None
         sandbox(connection, limits)
+        # A connection of one's own takes over those settings and keeps the store's as it was.
+        self._connection = connection.cursor()
+        self._connection.execute("SET errors_as_json = true")
 
     def cancel(self) -> None:
         """Ask the running query to stop."""
@@ -154,6 +158,7 @@ class DuckDBReader:
     def close(self) -> None:
         """Let go of the result."""
         self._reader = None
+        self._connection.close()
 
     def _check(self, statement: str) -> bool:
         """Refuse what is not one reading statement; return whether it is an EXPLAIN."""

@@ -1,9 +1,10 @@
-"""Tables on a terminal."""
+"""Rows as a table on a terminal, or as aligned text anywhere."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from gandb.query.values import plain
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 _DIGITS = 6  # significant digits of numbers on a terminal
 _NARROWEST = 8  # characters a column needs before rows are shown one under the other
+_SAMPLED = 1_000  # rows that decide the column widths of aligned text
 
 
 def print_table(
@@ -51,6 +53,35 @@ def print_table(
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+def write_aligned(
+    out: IO[str],
+    names: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Sequence[bool],
+) -> int:
+    """Write rows as aligned text, without borders and whatever the width.
+
+    The first thousand rows decide the widths; a longer value later shifts its line.
+
+    Returns:
+        The number of rows.
+    """
+    texts = ([plain(value) for value in row] for row in rows)
+    sample = list(itertools.islice(texts, _SAMPLED))
+    heads = [plain(name) for name in names]
+    widths = [max(map(len, column)) for column in zip(heads, *sample, strict=True)]
+    count = -1
+    for row in itertools.chain([heads], sample, texts):
+        padded = (
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(row, widths, right, strict=True)
+        )
+        out.write("  ".join(padded).rstrip() + "\n")
+        count += 1
+    return count
 
 
 def _records(
