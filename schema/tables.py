@@ -20,6 +20,9 @@ from gandb.schema.columns import Json, Moment, TextList, column
 
 metadata = sa.MetaData()
 
+_LATER: dict[str, Any] = {"use_alter": True, "deferrable": True, "initially": "DEFERRED"}
+"""A reference in a circle: added after the tables, checked when a transaction ends."""
+
 BULK = {"bulk": True, "content": True}
 CONTENT = {"bulk": False, "content": True}
 OPERATIONAL = {"bulk": False, "content": False}
@@ -33,7 +36,7 @@ def _ref(
     name: str, target: str, meaning: str, *, use_alter: bool = False, **options: Any
 ) -> sa.Column[Any]:
     options.setdefault("provenance", "gandb")
-    key = sa.ForeignKey(target, use_alter=use_alter, name=f"fk_{name}" if use_alter else None)
+    key = sa.ForeignKey(target, **_LATER, name=f"fk_{name}") if use_alter else sa.ForeignKey(target)
     return column(name, sa.Uuid(), meaning, key, **options)
 
 

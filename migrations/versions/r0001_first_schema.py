@@ -385,7 +385,15 @@ def upgrade() -> None:
     )
     if op.get_bind().dialect.name != "postgresql":
         return
-    op.create_foreign_key("fk_checkpoint_id", "job", "checkpoint", ["checkpoint_id"], ["id"])
+    op.create_foreign_key(
+        "fk_checkpoint_id",
+        "job",
+        "checkpoint",
+        ["checkpoint_id"],
+        ["id"],
+        deferrable=True,
+        initially="DEFERRED",
+    )
     op.create_index("ix_composition_chemical_system", "composition", ["chemical_system"])
     op.create_index("ix_composition_reduced_formula", "composition", ["reduced_formula"])
     op.create_index("ix_check_result_subject_id", "check_result", ["subject_id"])
