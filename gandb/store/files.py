@@ -82,13 +82,15 @@ class Files:
         """Return staged work, or None."""
         return self._read(f"{self._base}/staging/{job}/{name}")
 
-    def unstage(self, job: str, name: str | None = None) -> None:
-        """Remove staged work of a job, one file or all; it may be gone already."""
-        path = f"{self._base}/staging/{job}" + (f"/{name}" if name else "")
+    def unstage(self, job: str) -> int:
+        """Remove all staged work of a job; return how many files there were."""
+        folder = f"{self._base}/staging/{job}"
         try:
-            self._fs.rm(path, recursive=name is None)
+            files = len(self._fs.find(folder))
+            self._fs.rm(folder, recursive=True)
         except FileNotFoundError:
-            return
+            return 0
+        return files
 
     # --- how -----------------------------------------------------------------------------
 
