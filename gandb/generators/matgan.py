@@ -55,8 +55,8 @@ from gandb.generators.matgan_networks import (
 from gandb.generators.networks import (
     from_arrays,
     open_device,
+    repeatable,
     seeded_weights,
-    thread_limit,
     to_arrays,
 )
 from gandb.representations import onehot
@@ -239,7 +239,7 @@ class MatGAN:
         shares = self._shares(condition)
         cells = np.empty((n, N_SLOTS), np.uint16)
         rejections = np.zeros(n, np.uint8)
-        with thread_limit(1):
+        with repeatable(1, place):
             for part, rng in base.blocks(n, seed, BATCH):
                 size = part.stop - part.start
                 classes = torch.from_numpy(_draw_classes(shares, size, rng)).to(place)

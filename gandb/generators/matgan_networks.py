@@ -20,6 +20,10 @@ N_CELLS = onehot.EMPTY
 LATENT = 128
 """Dimensions of the paper generator's noise."""
 
+FIRST_LOGIT = -3.0
+"""Bias of the paper generator's last layer at the start: most cells begin near zero, as most real
+ones are, else every element would pass the decoder's threshold."""
+
 
 # --- the compact networks ----------------------------------------------------------------
 
@@ -60,9 +64,12 @@ class SlotGenerator(nn.Module):
             self.element.bias.copy_(torch.from_numpy(np.log(elements / elements.sum())))
             self.count.bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
-    def features(self, state: Tensor, place: Tensor | int) -> Tensor:
-        """Features (m, width) of states (m, width), the sums over cells so far, at a slot."""
-        first = F.leaky_relu(state + self.places[place], 0.1)
+    def features(self, state: Tensor, place: Tensor) -> Tensor:
+        """Features (m, width) of states (m, width), the sums over cells so far.
+
+        ``place`` is the vector of the slot, (width,) or (m, width).
+        """
+        first = F.leaky_relu(state + place, 0.1)
         return F.leaky_relu(self.hidden(first), 0.1) + first
 
     def count_features(self, features: Tensor, element: Tensor) -> Tensor:
@@ -86,7 +93,7 @@ class SlotGenerator(nn.Module):
         last = np.full(len(classes), -1)
         cells = np.full((len(classes), N_SLOTS), N_CELLS)
         for slot in range(N_SLOTS):
-            features = self.features(state, slot)
+            features = self.features(state, self.places[slot])
             weights = torch.softmax(self.element(features), dim=1)
             place = _choose_element(weights, uniforms[active, 2 * slot], last, slot == 0)
             going = np.flatnonzero(place < N_ELEMENTS)
@@ -110,7 +117,10 @@ class SlotGenerator(nn.Module):
         sums = self.cells(cells[:, :-1]).cumsum(dim=1)
         states = torch.cat([torch.zeros_like(sums[:, :1]), sums], dim=1)
         states = states + self.classes(classes)[:, None]
-        features = self.features(states.view(n * N_SLOTS, -1)[row * N_SLOTS + slot], slot)
+        features = self.features(
+            states.view(n * N_SLOTS, -1).index_select(0, row * N_SLOTS + slot),
+            F.embedding(slot, self.places),
+        )
         chosen = place[row, slot]
         places = torch.arange(N_ELEMENTS + 1, device=cells.device)
         barred = places <= before[row, slot][:, None]
@@ -118,7 +128,7 @@ class SlotGenerator(nn.Module):
         scores = self.element(features).masked_fill(barred, -torch.inf)
         log_element = -F.cross_entropy(scores, chosen, reduction="none")
         going = (chosen < N_ELEMENTS).nonzero()[:, 0]
-        count_features = self.count_features(features[going], chosen[going])
+        count_features = self.count_features(features.index_select(0, going), chosen[going])
         count = cells[row[going], slot[going]] % N_COUNTS
         log_count = -F.cross_entropy(self.count(count_features), count, reduction="none")
         return Decisions(row, features, log_element, going, count_features, log_count)
@@ -241,6 +251,11 @@ class ConvGenerator(nn.Module):
             nn.ReLU(),
             nn.ConvTranspose2d(sizes[3], sizes[4], 3, (2, 1), 1),
         )
+        last = self.layers[-1]
+        assert isinstance(last, nn.ConvTranspose2d)
+        assert last.bias is not None
+        with torch.no_grad():
+            last.bias.fill_(FIRST_LOGIT)
 
     def forward(self, noise: Tensor, classes: Tensor) -> Tensor:
         """Values (n, 85, 8) of noise (n, 128) and classes int64 (n,)."""

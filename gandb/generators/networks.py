@@ -32,14 +32,20 @@ def open_device(name: str) -> torch.device:
 
 
 @contextmanager
-def thread_limit(threads: int) -> Iterator[None]:
-    """Let torch compute with this many threads; results depend on the number bit for bit."""
+def repeatable(threads: int, device: torch.device) -> Iterator[None]:
+    """Let torch compute with this many threads, in an order that does not vary between runs.
+
+    Results depend on the number of threads in the last bit. On CUDA, sums keep no fixed order.
+    """
     before = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic or device.type == "cpu")
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(deterministic)
 
 
 @contextmanager

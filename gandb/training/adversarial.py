@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gandb.core.errors import UsageError
 from gandb.generators import base
-from gandb.generators.networks import from_arrays, seeded_weights, thread_limit, to_arrays
+from gandb.generators.networks import from_arrays, repeatable, seeded_weights, to_arrays
 
 CURVES = ("wasserstein", "gradient_penalty")
 """Recorded per iteration, beside the adversary's own monitors: the critic's estimate of the
@@ -74,6 +74,7 @@ class Adversary(Protocol):
     penalty is on the inputs alone.
     """
 
+    device: torch.device
     generator: nn.Module
     critic: nn.Module
     helper: nn.Module | None
@@ -161,7 +162,7 @@ class AdversarialTraining:
         """Do that many iterations, or what is left if it is less."""
         steps = max(0, min(iterations, self.total - self.iteration))
         curves = np.zeros((len(self._names), steps), np.float32)
-        with thread_limit(self.threads):
+        with repeatable(self.threads, self._adversary.device):
             for step in range(steps):
                 curves[:, step] = self._iterate()
                 self.iteration += 1
