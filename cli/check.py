@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +45,11 @@ def check(
         with store.read() as connection:
             n = count_candidates(connection, found.id)
         job = ask(store, novelty_job(found, version, n))
-        row = {"job_id": job.short_id, "model": found.model, "against": version.reference}
+        row: dict[str, Any] = {
+            "job_id": job.short_id,
+            "model": found.model,
+            "against": version.reference,
+        }
         if wait:
             label = f"{n:,} candidates against {version.reference}"
             (job,) = run_and_wait(store, settings(ctx), [job], threads=1, labels=[label])

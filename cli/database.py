@@ -106,7 +106,7 @@ def backup(
 ) -> None:
     """Write the whole store, database and blobs, to one file; it fits either engine."""
     with failures_reported():
-        from gandb.store.backup import write_backup
+        from gandb.sharing.backup import write_backup
 
         counts = write_backup(open_store(ctx), target)
         message(f"wrote {counts['rows']:,} rows and {counts['blobs']} blobs to {target}")
@@ -121,7 +121,7 @@ def restore(
 ) -> None:
     """Make a new store of a backup, on the same engine or the other."""
     with failures_reported():
-        from gandb.store.backup import restore_backup
+        from gandb.sharing.backup import restore_backup
 
         store, counts = restore_backup(source, with_store(ctx, target), blobs)
         message(f"restored {counts['rows']:,} rows and {counts['blobs']} blobs to {store.location}")

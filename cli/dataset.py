@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gandb.cli.context import open_store
 from gandb.cli.output import emit, failures_reported, message
+
+if TYPE_CHECKING:
+    from gandb.datasets.versions import Version
+    from gandb.store import Store
 
 app = typer.Typer(help="Make and look at dataset versions.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -92,10 +96,10 @@ def show(
         emit(_rows(store, versions.resolve(store, reference)), as_json=as_json)
 
 
-def _rows(store, version):  # type: ignore[no-untyped-def]
+def _rows(store: Store, version: Version) -> list[dict[str, Any]]:
     from gandb.datasets.versions import split_sizes
 
-    row = {
+    row: dict[str, Any] = {
         "dataset": version.reference,
         "entries": version.n_entries,
         "compositions": version.n_compositions,

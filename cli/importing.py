@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,7 +72,12 @@ def import_(
         if sample == bool(source or files):
             raise UsageError("name a source and its files, or give --sample alone")
         store = open_store(ctx)
-        options = {"join": join.value, "release": release, "query": query, "strict": strict}
+        options: dict[str, Any] = {
+            "join": join.value,
+            "release": release,
+            "query": query,
+            "strict": strict,
+        }
         if sample:
             from gandb.sources.sample import sample_files
 

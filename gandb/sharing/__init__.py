@@ -1,1 +1,1 @@
-
+"""Handing stores over: whole-store backups."""
