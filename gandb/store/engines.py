@@ -52,9 +52,10 @@ class DuckDBEngine:
         self.lock = StoreLock(directory, lock_timeout)
         self._timeout = lock_timeout
         # Fewer reordering buffers, and spill files stay inside the store.
-        config = {"preserve_insertion_order": "false", "temp_directory": str(directory / ".tmp")}
-        self._writer = self._engine({"config": config})
-        self._reader = self._engine({"read_only": True})
+        quiet = {"enable_progress_bar": "false"}  # DuckDB would print one among the data
+        spill = {"preserve_insertion_order": "false", "temp_directory": str(directory / ".tmp")}
+        self._writer = self._engine({"config": quiet | spill})
+        self._reader = self._engine({"read_only": True, "config": quiet})
 
     def _engine(self, connect_args: dict[str, Any]) -> sa.Engine:
         return sa.create_engine(
