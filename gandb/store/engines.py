@@ -52,15 +52,16 @@ class DuckDBEngine:
         self.lock = StoreLock(directory, lock_timeout)
         self._timeout = lock_timeout
         # Fewer reordering buffers, and spill files stay inside the store.
-        quiet = {"enable_progress_bar": "false"}  # DuckDB would print one among the data
         spill = {"preserve_insertion_order": "false", "temp_directory": str(directory / ".tmp")}
-        self._writer = self._engine({"config": quiet | spill})
-        self._reader = self._engine({"read_only": True, "config": quiet})
+        self._writer = self._engine({"config": spill})
+        self._reader = self._engine({"read_only": True})
 
     def _engine(self, connect_args: dict[str, Any]) -> sa.Engine:
-        return sa.create_engine(
+        engine = sa.create_engine(
             f"duckdb:///{self.path}", poolclass=NullPool, connect_args=connect_args
         )
+        sa.event.listen(engine, "connect", _be_quiet)
+        return engine
 
     def describe(self) -> str:
         """Return the directory."""
@@ -98,6 +99,11 @@ class DuckDBEngine:
                 break
         with connection:
             yield connection
+
+
+def _be_quiet(connection: Any, _record: Any) -> None:
+    """Keep DuckDB from printing a progress bar among the data on stdout."""
+    connection.execute("SET enable_progress_bar = false")
 
 
 class PostgresEngine:
