@@ -110,15 +110,17 @@ class SlotGenerator(nn.Module):
 
     def decisions(self, cells: Tensor, classes: Tensor) -> Decisions:
         """Evaluate every decision that led to the cells (n, 8) of classes (n,), with gradient."""
-        n = len(cells)
+        width = min(N_SLOTS, int((cells < N_CELLS).sum(dim=1).max()) + 1)
+        cells = cells[:, :width]
         place = torch.div(cells, N_COUNTS, rounding_mode="floor")  # N_ELEMENTS where empty
         before = F.pad(place[:, :-1], (1, 0), value=-1)
         row, slot = (before < N_ELEMENTS).nonzero(as_tuple=True)
-        sums = self.cells(cells[:, :-1]).cumsum(dim=1)
-        states = torch.cat([torch.zeros_like(sums[:, :1]), sums], dim=1)
-        states = states + self.classes(classes)[:, None]
+        vectors = self.cells(cells)
+        states = [self.classes(classes)]
+        for i in range(width - 1):
+            states.append(states[-1] + vectors[:, i])
         features = self.features(
-            states.view(n * N_SLOTS, -1).index_select(0, row * N_SLOTS + slot),
+            torch.cat(states).index_select(0, slot * len(cells) + row),
             F.embedding(slot, self.places),
         )
         chosen = place[row, slot]

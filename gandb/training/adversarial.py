@@ -130,8 +130,10 @@ class AdversarialTraining:
             learned += adversary.helper.parameters()
         betas = (config.beta1, config.beta2)
         self._optimizers = {
-            "generator": torch.optim.Adam(learned, config.generator_rate, betas),
-            "critic": torch.optim.Adam(adversary.critic.parameters(), config.critic_rate, betas),
+            "generator": torch.optim.Adam(learned, config.generator_rate, betas, fused=True),
+            "critic": torch.optim.Adam(
+                adversary.critic.parameters(), config.critic_rate, betas, fused=True
+            ),
         }
         self._rng = torch.Generator().manual_seed(seed[1])
         self._names = (*CURVES, *adversary.monitors)
