@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
+if TYPE_CHECKING:  # a list of sources is had without the weight of arrays
+    import numpy as np
+    import pyarrow as pa
 
-from gandb.core.compositions import CompositionBatch
+    from gandb.core.compositions import CompositionBatch
 
 FORMULA = "formula"
 EXTERNAL_ID = "external_id"
@@ -149,7 +151,7 @@ class ParsedTable:
         if any(len(column) != len(self) for column in columns):
             raise ValueError(f"columns of {[len(c) for c in columns]} rows for {len(self)} entries")
         c = self.counts
-        used = int(np.count_nonzero(self.lines))
+        used = int((self.lines > 0).sum())
         if not (
             c.rows_read == c.rows_rejected + c.rows_used
             and c.rows_rejected == len(self.rejects)

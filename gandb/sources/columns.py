@@ -69,9 +69,11 @@ def map_columns(
         if column and column not in chosen and (meaning == IGNORE or meaning not in taken):
             taken[meaning] = column
             chosen[column] = target
-    for column in VALUE_COLUMNS:
-        if table.has(column) and column not in chosen:
-            chosen[column] = _by_file_name(table.path, source, column)
+    if not any(meaning in PROPERTIES for meaning in taken):
+        for column in VALUE_COLUMNS:
+            if table.has(column) and column not in chosen:
+                chosen[column] = _by_file_name(table.path, source, column)
+                break
     properties: dict[str, tuple[Property, str]] = {}
     for column, target in chosen.items():
         if target not in (FORMULA, EXTERNAL_ID, IGNORE):

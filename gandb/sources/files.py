@@ -10,7 +10,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from gandb.core.errors import InputError
-from gandb.core.ids import canonical_json
 from gandb.sources.base import Reject
 
 MAX_BYTES = 2**31 - 1
@@ -97,14 +96,17 @@ class RecordTable:
     rejects: list[Reject]
     raw: Callable[[int], str]
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Keys of the objects, in order of first appearance."""
         return list(dict.fromkeys(key for record in self.records for key in record))
 
     def has(self, name: str) -> bool:
-        """Whether a record has this key, or this dotted path, with a value."""
-        return any(_reach(record, name) is not None for record in self.records)
+        """Whether a record has this key, or a value at this dotted path."""
+        if name in self.columns:
+            return True
+        path = "." in name and name.partition(".")[0] in self.columns
+        return path and any(_reach(record, name) is not None for record in self.records)
 
     def column(self, name: str) -> list[Any]:
         """Return the value at a key or dotted path of every record, None where there is none."""
@@ -311,7 +313,8 @@ def _record(lines: list[str], at: int, delimiter: str) -> tuple[list[str], int]:
     """
     if '"' not in lines[at]:
         return lines[at].split(delimiter), 1
-    following = (line + "\n" for line in islice(lines, at, at + MAX_RECORD_LINES))
+    last = min(len(lines), at + MAX_RECORD_LINES)
+    following = (lines[k] + "\n" for k in range(at, last))
     reader = csv.reader(following, delimiter=delimiter, strict=True)
     fields = next(reader)
     return fields, reader.line_num
@@ -345,8 +348,9 @@ def _read_jsonl(path: Path, data: bytes) -> RecordTable:
             continue
         try:
             _refuse_bytes([line])
-            record = json.loads(line, parse_constant=_constant)
-            _refuse_record(record)
+            record = _DECODER.decode(line)
+            if not isinstance(record, dict) or "\\u" in line:
+                _refuse_record(record)
         except (ValueError, RecursionError, csv.Error) as error:
             reason = f"no JSON object: {error}"
             rejects.append(Reject(str(path), number, reason, _clip(_visible(line))))
@@ -368,7 +372,7 @@ def _read_json(path: Path, data: bytes) -> RecordTable:
     try:
         if not clean:
             raise ValueError("it is not UTF-8")
-        content = json.loads(text, parse_constant=_constant)
+        content = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from None
     if isinstance(content, dict):
@@ -407,6 +411,13 @@ def _constant(name: str) -> str | None:
     return None if name == "NaN" else name
 
 
+_DECODER = json.JSONDecoder(parse_constant=_constant)
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+"""Writes what `gandb.core.ids.canonical_json` writes; made once since rows are many."""
+
+
 def _reach(record: dict[str, Any], name: str) -> Any:
     """Return the value at a key, or at a dotted path of keys; None if there is none."""
     if name in record or "." not in name:
@@ -424,9 +435,9 @@ def _extra(values: dict[str, Any]) -> str | None:
     if not kept:
         return None
     try:
-        return canonical_json(kept).decode()
+        return _ENCODER.encode(kept)
     except ValueError:  # infinite numbers: keep them as text
-        return canonical_json(json.loads(json.dumps(kept), parse_constant=_constant)).decode()
+        return _ENCODER.encode(_DECODER.decode(json.dumps(kept)))
 
 
 # --- Parquet -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import bz2
 import csv
 import gzip
 import json
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gandb.core.errors import InputError
+from gandb.core.ids import canonical_json
 from gandb.sources import files
 from gandb.sources.files import RecordTable, TextTable, read_file
 
@@ -304,6 +306,28 @@ def test_parquet(tmp_path: Path, name: str) -> None:
         '{"id":2}',
         '{"tags":"[]"}',
     ]
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=4),
+        st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+        max_size=4,
+    )
+)
+def test_extra_columns_are_canonical_json(values: dict[str, float]) -> None:
+    expected = canonical_json(values).decode() if values else None
+    assert files._extra(values) == expected
+
+
+def test_many_quoted_rows_take_linear_time(tmp_path: Path) -> None:
+    seconds = []
+    for n in (20_000, 80_000):
+        path = write(tmp_path, "t.csv", "formula,x\n" + '"Fe","a, b"\n' * n)
+        begin = time.process_time()
+        assert len(read_file(path).lines) == n
+        seconds.append(time.process_time() - begin)
+    assert seconds[1] < 12 * seconds[0]
 
 
 def test_extra_columns_of_text_and_records(tmp_path: Path) -> None:

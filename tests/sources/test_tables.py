@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -449,3 +451,16 @@ def test_a_table_whose_counts_do_not_add_up_cannot_be_made(tmp_path: Path) -> No
         ParsedTable(**fields | {"counts": Counts(2, 0, 2, 1, 0, 0, 0)})
     with pytest.raises(ValueError, match="columns of"):
         ParsedTable(**fields | {"ordinals": np.zeros(2, np.int32)})
+
+
+def test_a_value_beside_named_properties_means_nothing(tmp_path: Path) -> None:
+    paths = write(tmp_path, t_csv="formula,band_gap,value,target\nFe,1,2,3\n")
+    assert entries(read_tables(paths, MP)) == [
+        ("Fe", None, {"band_gap": 1.0}, '{"target":"3","value":"2"}', 0)
+    ]
+
+
+def test_the_list_of_sources_is_light() -> None:
+    code = "import sys, gandb.sources; print({'numba', 'pyarrow', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
