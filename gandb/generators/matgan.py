@@ -18,8 +18,8 @@ Two presets:
   (1992), doi:10.1007/BF00992696, with the critic's value as the reward, as in SeqGAN (Yu et al.
   2017, arXiv:1609.05473), and a learned expectation of that value as the baseline. The generator
   never sees a training formula: what sets its distribution is the critic alone; only its first
-  biases are the training frequencies. The critic sees the one-hot matrix, and sums over atoms of
-  learned numbers per element.
+  biases are training frequencies (of elements in each slot, of counts whatever the element). The
+  critic sees the one-hot matrix, and sums over atoms of learned numbers per element.
 
 Neither sees an oxidation state or a verdict of a check. Of element properties, electronegativity
 gives ``compact`` the order of its slots.

@@ -42,7 +42,8 @@ class SlotGenerator(nn.Module):
         self.classes = nn.Embedding(max(1, n_classes), width)
         self.places = nn.Parameter(0.1 * torch.randn(N_SLOTS, width))
         self.hidden = nn.Linear(width, width)
-        self.element = nn.Linear(width, N_ELEMENTS + 1)
+        self.element = nn.Linear(width, N_ELEMENTS + 1, bias=False)
+        self.element_bias = nn.Parameter(torch.zeros(N_SLOTS, N_ELEMENTS + 1))
         self.to_count = nn.Linear(width, count_width)
         self.element_in_count = nn.Embedding(N_ELEMENTS + 1, count_width)
         self.count = nn.Linear(count_width, N_COUNTS)
@@ -55,13 +56,20 @@ class SlotGenerator(nn.Module):
             self.count.weight.mul_(0.1)
 
     def start_from_frequencies(self, cells: np.ndarray) -> None:
-        """Set the output biases to the frequencies in cells (n, 8), in this order of elements."""
+        """Set the output biases to frequencies in cells (n, 8), in this order of elements.
+
+        Elements and the end have theirs in each slot, counts theirs in all.
+        """
         used = cells[cells < N_CELLS]
-        elements = np.bincount(used // N_COUNTS, minlength=N_ELEMENTS + 1) + 1.0
-        elements[N_ELEMENTS] = len(cells)
+        places = cells // N_COUNTS  # N_ELEMENTS where empty
+        elements = np.ones((N_SLOTS, N_ELEMENTS + 1))
+        for slot in range(N_SLOTS):
+            reached = places[:, slot - 1] < N_ELEMENTS if slot else np.full(len(cells), True)
+            elements[slot] += np.bincount(places[reached, slot], minlength=N_ELEMENTS + 1)
+        elements /= elements.sum(axis=1, keepdims=True)
         counts = np.bincount(used % N_COUNTS, minlength=N_COUNTS) + 1.0
         with torch.no_grad():
-            self.element.bias.copy_(torch.from_numpy(np.log(elements / elements.sum())))
+            self.element_bias.copy_(torch.from_numpy(np.log(elements)))
             self.count.bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
     def features(self, state: Tensor, place: Tensor) -> Tensor:
@@ -94,7 +102,7 @@ class SlotGenerator(nn.Module):
         cells = np.full((len(classes), N_SLOTS), N_CELLS)
         for slot in range(N_SLOTS):
             features = self.features(state, self.places[slot])
-            weights = torch.softmax(self.element(features), dim=1)
+            weights = torch.softmax(self.element(features) + self.element_bias[slot], dim=1)
             place = _choose_element(weights, uniforms[active, 2 * slot], last, slot == 0)
             going = np.flatnonzero(place < N_ELEMENTS)
             if not len(going):
@@ -127,7 +135,8 @@ class SlotGenerator(nn.Module):
         places = torch.arange(N_ELEMENTS + 1, device=cells.device)
         barred = places <= before[row, slot][:, None]
         barred |= (slot == 0)[:, None] & (places == N_ELEMENTS)
-        scores = self.element(features).masked_fill(barred, -torch.inf)
+        scores = self.element(features) + F.embedding(slot, self.element_bias)
+        scores = scores.masked_fill(barred, -torch.inf)
         log_element = -F.cross_entropy(scores, chosen, reduction="none")
         going = (chosen < N_ELEMENTS).nonzero()[:, 0]
         count_features = self.count_features(features.index_select(0, going), chosen[going])
@@ -162,22 +171,34 @@ def _choose_element(
     """Choose places beyond ``last`` by weights (n, 86); see `kernels.choose_element`."""
     if weights.device.type == "cpu":
         return np.asarray(kernels.choose_element(weights.numpy(), uniforms, last, first))
-    places = torch.arange(N_ELEMENTS + 1, device=weights.device)[None, :]
-    allowed = places > torch.from_numpy(last).to(weights.device)[:, None]
-    if first:
-        allowed = allowed & (places < N_ELEMENTS)
-    place = _choose(weights * allowed, uniforms)
-    return np.minimum(place, N_ELEMENTS - 1) if first else place
+    u, before = torch.from_numpy(uniforms), torch.from_numpy(last)
+    place = choose_element(weights, u.to(weights.device), before.to(weights.device), first)
+    return np.asarray(place.cpu().numpy())
 
 
 def _choose(weights: Tensor, uniforms: np.ndarray) -> np.ndarray:
     """Choose columns by weights (n, m); see `kernels.choose`."""
     if weights.device.type == "cpu":
         return np.asarray(kernels.choose(weights.numpy(), uniforms))
+    u = torch.from_numpy(uniforms).to(weights.device)
+    return np.asarray(choose(weights, u).cpu().numpy())
+
+
+def choose_element(weights: Tensor, uniforms: Tensor, last: Tensor, first: bool) -> Tensor:
+    """`kernels.choose_element` in tensor operations, for devices other than the CPU."""
+    places = torch.arange(weights.shape[1], device=weights.device)[None, :]
+    allowed = places > last[:, None]
+    end = weights.shape[1] - 1
+    if first:
+        allowed = allowed & (places < end)
+    return choose(weights * allowed, uniforms).clamp(max=end - 1 if first else end)
+
+
+def choose(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """`kernels.choose` in tensor operations, for devices other than the CPU."""
     cumulative = weights.cumsum(dim=1)
-    u = torch.from_numpy(uniforms).to(weights)[:, None] * cumulative[:, -1:]
-    place = (cumulative <= u).sum(dim=1).clamp(max=weights.shape[1] - 1)
-    return np.asarray(place.cpu().numpy())
+    level = uniforms[:, None] * cumulative[:, -1:]
+    return (cumulative <= level).sum(dim=1).clamp(max=weights.shape[1] - 1)
 
 
 class SumCritic(nn.Module):

@@ -2,8 +2,8 @@
 
 The training set is what the strict rule passes among a source's distinct reduced formulas of two
 or more elements that the one-hot encoding holds. A sample of one element passes smact's rule
-whatever it is, so here it counts as failed, for models and baselines alike. Everything is named with
-its N. ``GANDB_BENCH_ITERATIONS`` shortens the training.
+whatever it is, so here it counts as failed, for models and baselines alike. Everything is named
+with its N. ``GANDB_BENCH_ITERATIONS`` shortens the training.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import torch
 from gandb import generators, training
 from gandb.core.compositions import CompositionBatch
 from gandb.core.errors import InputError, UsageError
-from gandb.generators import TrainingData
+from gandb.generators import TrainingData, kernels
+from gandb.generators import matgan_networks as networks
 from gandb.generators.matgan import (
     MatGAN,
     MatGANAdversary,
@@ -86,8 +87,8 @@ def test_draws_follow_the_probabilities_that_training_evaluates() -> None:
     torch.manual_seed(0)
     network = SlotGenerator(16, 2)
     with torch.no_grad():
-        network.element.bias.fill_(-30.0)
-        network.element.bias[[3, 40, 85]] = torch.tensor([1.0, 0.5, 0.8])
+        network.element_bias.fill_(-30.0)
+        network.element_bias[:, [3, 40, 85]] = torch.tensor([1.0, 0.5, 0.8])
         network.count.bias.fill_(-30.0)
         network.count.bias[[0, 2]] = torch.tensor([0.3, 0.0])
     n = 40_000
@@ -103,6 +104,25 @@ def test_draws_follow_the_probabilities_that_training_evaluates() -> None:
         probabilities = logs.exp().detach().numpy()
         assert probabilities.sum() == pytest.approx(1.0, abs=1e-4)
         np.testing.assert_allclose(times / n, probabilities, atol=0.012)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_choices_on_other_devices_are_those_of_the_compiled_loops(first: bool) -> None:
+    rng = np.random.default_rng(5)
+    n = 5000
+    # Eighths add without rounding, so both ways of adding must agree to the last sample.
+    weights = (rng.integers(0, 9, (n, 86)) * rng.integers(0, 2, (n, 86)) / 8).astype(np.float32)
+    weights[:, 60] += 1
+    uniforms = (rng.integers(0, 1024, n) / 1024).astype(np.float32)
+    last = np.full(n, -1) if first else rng.integers(-1, 60, n)
+    ours = kernels.choose_element(weights, uniforms, last, first)
+    w, u = torch.from_numpy(weights), torch.from_numpy(uniforms)
+    theirs = networks.choose_element(w, u, torch.from_numpy(last), first).numpy()
+    np.testing.assert_array_equal(ours, theirs)
+    assert (ours > last).all()
+    assert (weights[np.arange(n), ours] > 0).all()
+    ours = kernels.choose(weights[:, :8] + np.float32(1), uniforms)
+    np.testing.assert_array_equal(ours, networks.choose(w[:, :8] + 1, u).numpy())
 
 
 def test_samples_are_formulas_of_distinct_elements(data: TrainingData) -> None:
