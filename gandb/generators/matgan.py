@@ -96,6 +96,8 @@ class MatGANConfig:
             model, 256 the MP one).
         critic_width: hidden size of the critic (``paper``: channels of its last map).
         charges: learned numbers per element that the compact critic sums over atoms.
+        entropy: weight of the compact generator's entropy (nats) in what it maximises beside the
+            critic's value: more distinct samples, fewer like the training set's.
         condition: None, or ``{"property": NAME, "edges": [e1, ...]}``: classes are the intervals
             below e1, from e1 to below e2, ..., from the last edge on.
     """
@@ -115,6 +117,7 @@ class MatGANConfig:
     width: int = 192
     critic_width: int = 256
     charges: int = 64
+    entropy: float = 0.0
     condition: dict[str, Any] | None = None
 
     @classmethod
@@ -142,8 +145,9 @@ class MatGANConfig:
         for name in ("beta1", "beta2", "averaging"):
             if not 0 <= getattr(config, name) < 1:
                 raise UsageError(f"option {name!r} is {getattr(config, name)}; give 0 to below 1")
-        if config.penalty < 0:
-            raise UsageError(f"option 'penalty' is {config.penalty}; give 0 or more")
+        for name in ("penalty", "entropy"):
+            if not getattr(config, name) >= 0:
+                raise UsageError(f"option {name!r} is {getattr(config, name)}; give 0 or more")
         return replace(config, condition=_read_condition(config.condition))
 
     @property
@@ -462,17 +466,22 @@ class MatGANAdversary:
     def _policy_loss(
         self, generator: SlotGenerator, classes: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, list[float]]:
-        """Return a loss whose gradient is that of minus the critic's expected value.
+        """Return a loss with the gradient of minus the critic's expected value and some entropy.
 
-        Each decision's log-probability is weighted by the critic's value of the finished sample
-        less the helper's expectation of it there, which leaves the gradient's mean as it is.
+        Each decision's log-probability is weighted by the critic's value of the finished sample,
+        and the option ``entropy`` times its surprise, less the helper's expectation of both there,
+        which leaves the gradient's mean as it is.
         """
         cells = self._draw(generator, classes, rng)
-        with torch.no_grad():
-            value = self.critic(_matrices(cells), classes)
-            value = value - value.mean()
         assert isinstance(self.helper, Expectation)
         decisions = generator.decisions(cells, classes)
+        with torch.no_grad():
+            value = self.critic(_matrices(cells), classes)
+            surprise = torch.zeros_like(value).index_add(0, decisions.row, -decisions.log_element)
+            rows = decisions.row.index_select(0, decisions.going)
+            surprise = surprise.index_add(0, rows, -decisions.log_count)
+            value = value + self.options.entropy * surprise
+            value = value - value.mean()
         expected = self.helper.element(decisions.features.detach())[:, 0]
         reward = value[decisions.row]
         loss = -((reward - expected.detach()) * decisions.log_element).sum()
