@@ -38,20 +38,18 @@ def check(
         from gandb.datasets.versions import resolve
         from gandb.jobs import queue
         from gandb.tasks.data import find_checkpoint
-        from gandb.tasks.novelty import count_candidates, novelty_job
+        from gandb.tasks.novelty import novelty_job
 
         store = open_store(ctx)
         found, version = find_checkpoint(store, checkpoint), resolve(store, against)
-        with store.read() as connection:
-            n = count_candidates(connection, found.id)
-        job = ask(store, novelty_job(found, version, n))
+        job = ask(store, novelty_job(store, found, version))
         row: dict[str, Any] = {
             "job_id": job.short_id,
             "model": found.model,
             "against": version.reference,
         }
         if wait:
-            label = f"{n:,} candidates against {version.reference}"
+            label = f"{found.model}:{found.dataset} against {version.reference}"
             (job,) = run_and_wait(store, settings(ctx), [job], threads=1, labels=[label])
             row |= queue.chunks(store, job.id)[0]["result"]
             row["novelty"] = row["novel"] / max(row["candidates"], 1)

@@ -28,9 +28,12 @@ def list_(
         from gandb.core.errors import NotFoundError
         from gandb.jobs import queue
         from gandb.jobs.records import State
+        from gandb.tasks import TASKS
 
         if state is not None and state not in set(State):
             raise NotFoundError.naming("job state", state, State)
+        if kind is not None and kind not in TASKS:
+            raise NotFoundError.naming("job kind", kind, TASKS)
         rows = queue.listing(open_store(ctx), state, kind)
         if not as_json:
             rows = [_short(row) for row in rows]

@@ -37,6 +37,7 @@ gandb models
 
 gandb models --trained --json"""
 
+CHUNK = 100_000
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Do it now, or leave it to a worker.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
@@ -101,6 +102,9 @@ def generate(
         typer.Option(metavar="PROPERTY=LOW..HIGH", help="Sample from classes in this range."),
     ] = None,
     device: Device = "cpu",
+    chunk_size: Annotated[
+        int, typer.Option(min=1, help="Samples to a chunk, which is merged as a whole.")
+    ] = CHUNK,
     threads: Annotated[int, typer.Option(min=1, help="Chunks to work on at once.")] = 2,
     wait: Wait = False,
     as_json: Json = False,
@@ -114,7 +118,7 @@ def generate(
         store = open_store(ctx)
         found = find_checkpoint(store, checkpoint)
         asked = None if condition is None else _range(condition)
-        job = ask(store, generation_job(found, n, seed, device, asked))
+        job = ask(store, generation_job(found, n, seed, device, asked, chunk_size))
         if not wait:
             _tell_queued([job], as_json)
             return
@@ -204,10 +208,7 @@ def _range(text: str) -> dict[str, Any]:
     try:
         if not dots:
             raise ValueError(text)
-        return {
-            "property": name,
-            "range": [float(low) if low else None, float(high) if high else None],
-        }
+        return {name: [float(low) if low else None, float(high) if high else None]}
     except ValueError:
         raise UsageError(
             f"cannot read --condition {text!r}: write PROPERTY=LOW..HIGH, such as band_gap=3.."

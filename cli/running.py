@@ -37,26 +37,29 @@ def run_and_wait(
         JobError: one of them failed or was cancelled.
     """
     from gandb.jobs import queue
-    from gandb.jobs.records import State
+    from gandb.jobs.records import OPEN, State
     from gandb.jobs.worker import Worker
     from gandb.tasks import TASKS
 
-    open_jobs = [job for job in jobs if job.state.value in ("queued", "running")]
+    open_jobs = [job for job in jobs if job.state.value in OPEN]
     if open_jobs:
-        with Bars(store, open_jobs, dict(zip([j.id for j in jobs], labels, strict=True))) as bars:
-            Worker(
-                store,
-                TASKS,
-                settings.lease_seconds,
-                only=[job.id for job in open_jobs],
-                listener=bars.on_progress,
-            ).run(threads)
+        only = [job.id for job in open_jobs]
+        try:
+            with Bars(store, open_jobs, dict(zip([j.id for j in jobs], labels, strict=True))) as b:
+                Worker(store, TASKS, settings.lease_seconds, only, b.on_progress).run(threads)
+        except KeyboardInterrupt:
+            message("stopped; what is done so far is kept, and the same command goes on from there")
+            raise
     ended = [queue.get(store, job.id) for job in jobs]
     for job in ended:
         if job.state is State.FAILED:
-            raise JobError(f"job {job.short_id} failed: {job.error}")
+            raise JobError(
+                f"job {job.short_id} failed: {job.error} (more: gandb job logs {job.short_id})"
+            )
         if job.state is State.CANCELLED:
-            raise JobError(f"job {job.short_id} was cancelled")
+            raise JobError(
+                f"job {job.short_id} was cancelled; to go on: gandb job retry {job.short_id}"
+            )
     return ended
 
 

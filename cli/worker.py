@@ -32,6 +32,7 @@ def worker(
     with failures_reported():
         import signal
 
+        from gandb.core.errors import StoreError
         from gandb.jobs import queue
         from gandb.jobs.records import Job
         from gandb.jobs.worker import StopSignal, Worker
@@ -47,10 +48,18 @@ def worker(
                 message(f"{found.kind} {found.short_id} chunk {chunk}")
             said[key] = done
 
+        def tell_trouble(error: StoreError) -> None:
+            message(f"{error}; looking again in {poll:g} s")
+
+        for foreign in queue.of_other_versions(store):
+            message(
+                f"left alone: {foreign.kind} {foreign.short_id}, begun by "
+                f"gandb {foreign.code_version}"
+            )
         stop = StopSignal()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         lease = settings(ctx).lease_seconds
-        done = Worker(store, TASKS, lease, only=only, listener=tell).run(
+        done = Worker(store, TASKS, lease, only, tell, tell_trouble).run(
             threads, stop=stop, poll=poll
         )
         message(f"{done} chunks done")

@@ -14,7 +14,8 @@ def this_worker() -> str:
     The start time of the process keeps a later process with the same number apart.
     """
     pid = os.getpid()
-    return f"{socket.gethostname()}:{pid}:{_start_of(pid) or 0}:{threading.get_ident()}"
+    _, start = _status_of(pid) or ("", _UNKNOWN)
+    return f"{socket.gethostname()}:{pid}:{start}:{threading.get_ident()}"
 
 
 def is_dead(owner: str) -> bool:
@@ -28,15 +29,23 @@ def is_dead(owner: str) -> bool:
         return True
     except PermissionError:
         pass  # it lives, under another user
-    began = _start_of(int(pid))
-    return began is not None and start != "0" and began != start
+    found = _status_of(int(pid))
+    if found is None or start == _UNKNOWN:
+        return False
+    state, began = found
+    return state in _ENDED or began != start
 
 
-def _start_of(pid: int) -> str | None:
-    """Return the start time of a process in clock ticks, None where /proc does not tell."""
+def _status_of(pid: int) -> tuple[str, str] | None:
+    """Return state and start time (clock ticks) of a process, None where /proc does not tell."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    return fields[0], fields[19]
+
+
+_UNKNOWN = "0"
+_ENDED = "ZX"
+"""States of a process that has ended and waits for its parent to take note."""

@@ -33,18 +33,21 @@ class JobSpec:
     Attributes:
         kind: name of the task that does it.
         spec: plain JSON data.
-        n_chunks: parts that can be done apart; if more than one, the last one closes the job and
-            runs after all others.
-        totals: steps of each chunk, for progress.
+        totals: steps of each chunk, for progress. Chunks can be done apart; if there is more than
+            one, the last one closes the job and runs after all others.
     """
 
     kind: str
     spec: Mapping[str, Any]
-    n_chunks: int = 1
     totals: tuple[int, ...] = (1,)
     dataset_version_id: UUID | None = None
     checkpoint_id: UUID | None = None
     seed: int | None = None
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks."""
+        return len(self.totals)
 
     @property
     def id(self) -> UUID:
@@ -85,12 +88,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Claim:
-    """One chunk of a job that this worker holds by a lease."""
+    """One chunk of a job that this worker holds by a lease.
+
+    Attributes:
+        attempt: number of this try, from 1. Whoever takes the chunk over gets the next number, so
+            that a worker that was only slow can no longer write.
+    """
 
     job: Job
     chunk: int
     attempt: int
     owner: str
+
+    def __str__(self) -> str:
+        return f"chunk {self.chunk} of job {self.job.short_id}"
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,14 @@ class Context(Protocol):
 
     def log(self, message: str, level: str = "info") -> None:
         """Write a line to the job's log."""
+        ...
+
+    def stage(self, name: str, data: bytes) -> None:
+        """Keep work in progress for whoever takes the chunk over; it goes when it is merged."""
+        ...
+
+    def staged(self, name: str) -> bytes | None:
+        """Return what was staged for this chunk, or None."""
         ...
 
 

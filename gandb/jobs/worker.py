@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
-import time
+import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from gandb.core.errors import GandbError
-from gandb.jobs import queue
+from gandb.core.errors import GandbError, IntegrityError, StoreError
+from gandb.jobs import leases, queue
+from gandb.jobs.heart import Heart, InterruptedWorkError, StopSignal
+from gandb.jobs.leases import CancelledError, LeaseLostError
 from gandb.jobs.owners import this_worker
 from gandb.jobs.records import OPEN, Claim, Job, Task
+from gandb.jobs.rows import require_own_version
 from gandb.store import Store
+
+__all__ = ["ChunkContext", "Listener", "StopSignal", "Worker"]
 
 Listener = Callable[[Job, int, int], None]
 """Told of progress: job, chunk, steps done in it."""
 
-_BEATS_PER_LEASE = 4
+_TRIES = 3
+"""A chunk that the store failed so often in one worker fails its job."""
+_PAUSE = 0.5
+"""Seconds between looks at what other workers do, and before the store is tried again."""
+_SWEPT = dt.timedelta(days=1)
+"""Jobs that ended within it are looked after; `gandb db verify --clean` looks after all."""
 
 
 @dataclass
@@ -38,76 +50,28 @@ class ChunkContext:
         """
         self._heart.steps = done
         if self._listener:
-            self._listener(self.job, self.chunk, done)
+            try:
+                self._listener(self.job, self.chunk, done)
+            except Exception as error:
+                # Whoever watches is gone: no fault of the job, which another worker can go on with.
+                raise InterruptedWorkError from error
         self._heart.require()
 
     def log(self, message: str, level: str = "info") -> None:
         """Write a line to the job's log."""
         queue.log(self.store, self.job.id, message, level)
 
+    def stage(self, name: str, data: bytes) -> None:
+        """Keep work in progress for whoever takes the chunk over."""
+        self.store.files.stage(_staging(self.job, self.chunk), name, data)
 
-class Heart:
-    """Renews a lease in the background while a chunk is worked on."""
-
-    def __init__(self, store: Store, held: Claim, lease_seconds: float, stop: StopSignal) -> None:
-        self._store = store
-        self._held = held
-        self._lease = lease_seconds
-        self._ended = threading.Event()
-        self._stop = stop
-        self._failure: GandbError | None = None
-        self.steps = 0
-        self._thread = threading.Thread(target=self._beat, name="gandb-heart", daemon=True)
-
-    def __enter__(self) -> Heart:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def require(self) -> None:
-        """Raise what the last beat met, or `InterruptedWorkError` if the worker is to stop."""
-        if self._failure is not None:
-            raise self._failure
-        self._stop.require()
-
-    def _beat(self) -> None:
-        while not self._ended.wait(self._lease / _BEATS_PER_LEASE):
-            try:
-                queue.renew(self._store, self._held, self._lease, self.steps)
-            except GandbError as error:
-                self._failure = error
-                return
+    def staged(self, name: str) -> bytes | None:
+        """Return what was staged for this chunk, or None."""
+        return self.store.files.staged(_staging(self.job, self.chunk), name)
 
 
-class InterruptedWorkError(Exception):
-    """The worker was asked to stop; its chunk goes back."""
-
-
-class StopSignal:
-    """Asks workers to stop at their next step."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        """Ask."""
-        self._event.set()
-
-    def is_set(self) -> bool:
-        """Say whether it was asked."""
-        return self._event.is_set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for it."""
-        return self._event.wait(seconds)
-
-    def require(self) -> None:
-        """Raise `InterruptedWorkError` if it was asked."""
-        if self._event.is_set():
-            raise InterruptedWorkError
+def _staging(job: Job, chunk: int) -> str:
+    return f"{job.id}/{chunk:06d}"
 
 
 @dataclass(frozen=True)
@@ -119,6 +83,8 @@ class Worker:
         lease_seconds: how long a claim holds without a sign of life.
         only: work on these jobs alone.
         listener: told of progress.
+        on_trouble: told when the store fails; with it, a worker that polls waits for the store
+            to come back.
     """
 
     store: Store
@@ -126,6 +92,7 @@ class Worker:
     lease_seconds: float
     only: Sequence[UUID] | None = None
     listener: Listener | None = None
+    on_trouble: Callable[[StoreError], None] | None = None
 
     def run(self, threads: int = 1, *, stop: StopSignal | None = None, poll: float = 0.0) -> int:
         """Work in ``threads`` threads; return the number of chunks done.
@@ -134,7 +101,15 @@ class Worker:
             threads: chunks to work on at once.
             stop: asks for an early end.
             poll: look for new work every so many seconds for ever; 0 returns when there is none.
+
+        Raises:
+            JobError: one of the jobs ``only`` was begun by another version of gandb.
+            StoreError: the store failed.
         """
+        if self.only is not None:
+            for held in queue.of_other_versions(self.store, self.only):
+                require_own_version(held)
+        self._sweep()
         signal = stop or StopSignal()
         done: list[int] = []
         failures: list[BaseException] = []
@@ -146,7 +121,11 @@ class Worker:
                 failures.append(error)
                 signal.set()
 
-        pool = [threading.Thread(target=loop, name=f"gandb-worker-{i}") for i in range(threads)]
+        # Nothing is lost with a thread that dies with the process: a second Ctrl-C ends at once.
+        pool = [
+            threading.Thread(target=loop, name=f"gandb-worker-{i}", daemon=True)
+            for i in range(threads)
+        ]
         for thread in pool:
             thread.start()
         try:
@@ -162,23 +141,32 @@ class Worker:
             raise failures[0]
         return sum(done)
 
+    def _sweep(self) -> None:
+        """Remove what workers left in staging that died right after they had completed a job."""
+        for job_id in queue.done_within(self.store, _SWEPT):
+            self.store.files.unstage(str(job_id))
+
     def _loop(self, stop: StopSignal, poll: float) -> int:
-        owner = this_worker()
-        done = 0
+        owner, kinds = this_worker(), list(self.tasks)
+        failed: Counter[tuple[UUID, int]] = Counter()
+        done, idle = 0, False
         while not stop.is_set():
-            if poll and not queue.any_open(self.store, list(self.tasks)):
-                stop.wait(poll)  # reading shuts nobody out, claiming does
-                continue
-            held = queue.claim(self.store, owner, self.lease_seconds, self.only, list(self.tasks))
-            if held is None:
-                if poll:
-                    stop.wait(poll)
-                    continue
-                if self._others_at_work():
-                    time.sleep(_WAIT_FOR_OTHERS)
-                    continue
-                return done
-            done += self._do(held, stop)
+            try:
+                held = None
+                if not idle or leases.any_free(self.store, owner, self.only, kinds):
+                    held = leases.claim(self.store, owner, self.lease_seconds, self.only, kinds)
+                idle = held is None
+                if held is not None:
+                    done += self._do(held, stop, failed)
+                elif not poll and not self._others_at_work():
+                    break
+                else:
+                    stop.wait(poll or _PAUSE)
+            except StoreError as error:
+                if not poll or self.on_trouble is None:
+                    raise
+                self.on_trouble(error)
+                stop.wait(poll)
         return done
 
     def _others_at_work(self) -> bool:
@@ -187,28 +175,54 @@ class Worker:
             queue.get(self.store, j).state.value in OPEN for j in self.only
         )
 
-    def _do(self, held: Claim, stop: StopSignal) -> bool:
+    def _do(self, held: Claim, stop: StopSignal, failed: Counter[tuple[UUID, int]]) -> bool:
+        """Do a chunk; return whether it is done."""
+        key = (held.job.id, held.chunk)
         try:
             with Heart(self.store, held, self.lease_seconds, stop) as heart:
                 context = ChunkContext(self.store, held.job, held.chunk, heart, self.listener)
                 outcome = self.tasks[held.job.kind](context)
-            queue.complete(self.store, held, outcome)
-        except queue.LeaseLostError:
+                finished = leases.complete(self.store, held, outcome)
+        except LeaseLostError:
             return False
-        except queue.CancelledError:
-            queue.release(self.store, held, "cancelled")
+        except CancelledError:
+            leases.release(self.store, held, "cancelled")
             return False
-        except InterruptedWorkError:
-            queue.release(self.store, held, "interrupted")
+        except InterruptedWorkError as interruption:
             stop.set()
+            leases.release(self.store, held, "interrupted")
+            if interruption.__cause__ is not None:
+                raise interruption.__cause__ from None
+            return False
+        except IntegrityError as error:
+            self._fail(held, str(error))
+            return False
+        except StoreError as error:  # waiting may help: others use it, the disk is full, it is down
+            failed[key] += 1
+            if failed[key] >= _TRIES:
+                self._fail(held, str(error))
+                return False
+            leases.release(self.store, held, "failed")
+            queue.log(self.store, held.job.id, f"{held}: {error}; trying again", "warning")
+            stop.wait(_PAUSE)
             return False
         except GandbError as error:
-            queue.fail(self.store, held, str(error))
+            self._fail(held, str(error))
             return False
-        except Exception as error:
-            queue.fail(self.store, held, f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - a defect: told by the job, in full in its log
+            details = "".join(traceback.format_exception(error))
+            self._fail(held, f"{type(error).__name__}: {error}", details)
+            return False
+        except BaseException:
+            leases.release(self.store, held, "interrupted")
             raise
+        self.store.files.unstage(str(held.job.id) if finished else _staging(held.job, held.chunk))
         return True
 
-
-_WAIT_FOR_OTHERS = 0.2
+    def _fail(self, held: Claim, reason: str, details: str = "") -> None:
+        try:
+            leases.fail(self.store, held, reason, details)
+        except LeaseLostError:
+            return  # whoever has the chunk now will meet the same, or not
+        except CancelledError:
+            leases.release(self.store, held, "cancelled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,14 +17,18 @@ from gandb.core.units import PROPERTIES
 from gandb.datasets.versions import (
     member_compositions,
     members_query,
-    parse_reference,
     reference_of,
     resolve,
 )
 from gandb.generators.base import TrainingData
+from gandb.jobs.queue import chunk_results
 from gandb.schema.tables import checkpoint, composition, entry, model
 from gandb.store import Store
 from gandb.store.bulk import fetch, fetch_ids, ids_from_text
+
+BUILDING = threading.Lock()
+"""Held while a network is made: its first weights come from the one random stream of the process,
+so two threads of a worker must not draw from it at once."""
 
 _SHORTEST_PREFIX = 4
 
@@ -160,10 +165,16 @@ def list_checkpoints(store: Store) -> list[Checkpoint]:
 
 
 def checkpoint_of_job(store: Store, job_id: UUID) -> Checkpoint:
-    """Return the checkpoint that a training job made."""
-    for found in list_checkpoints(store):
-        if found.job_id == job_id:
-            return found
+    """Return the checkpoint that a training job ended with.
+
+    Raises:
+        NotFoundError: it has not ended yet, or is no training job.
+    """
+    with store.read() as connection:
+        made = [r.get("checkpoint_id") for r in chunk_results(connection, job_id)]
+        for found in _checkpoints(connection):
+            if str(found.id) in made:
+                return found
     raise NotFoundError(f"job {str(job_id)[:8]} has made no checkpoint (yet)")
 
 
@@ -175,14 +186,17 @@ def find_checkpoint(store: Store, reference: str) -> Checkpoint:
         UsageError: several fit.
     """
     found = list_checkpoints(store)
-    name, colon, data = reference.partition(":")
+    name, colon, version_reference = reference.partition(":")
     if colon:
-        parse_reference(data)
-        version = resolve(store, data)
+        version = resolve(store, version_reference)
         hits = [c for c in found if c.model == name and c.dataset_version_id == version.id]
     else:
+        if len(reference) < _SHORTEST_PREFIX:
+            raise UsageError(
+                f"checkpoint {reference!r}: give at least {_SHORTEST_PREFIX} digits of its id, or "
+                "MODEL:NAME@NUMBER; gandb models --trained shows both"
+            )
         hits = [c for c in found if str(c.id).startswith(reference.lower())]
-        hits = hits if len(reference) >= _SHORTEST_PREFIX else []
     if not hits:
         known = [f"{c.short_id} ({c.model}:{c.dataset})" for c in found]
         raise NotFoundError(

@@ -51,6 +51,7 @@ CANDIDATE_FACTS = (
 )  # fmt: skip
 _NOVELTY_REASONS = pa.array(["new composition", "known composition"])
 _RESULT = "result"
+_STAGED = "samples.safetensors"
 
 
 def generation_job(
@@ -62,6 +63,7 @@ def generation_job(
     chunk_size: int = CHUNK,
 ) -> JobSpec:
     """Describe the job of drawing ``n`` samples."""
+    chunk_size = min(chunk_size, n)
     sizes = [min(chunk_size, n - start) for start in range(0, n, chunk_size)]
     return JobSpec(
         kind=KIND,
@@ -71,7 +73,6 @@ def generation_job(
             "condition": dict(condition) if condition else None,
             "device": device,
         },
-        n_chunks=len(sizes) + 1,
         totals=(*sizes, 1),
         dataset_version_id=checkpoint.dataset_version_id,
         checkpoint_id=checkpoint.id,
@@ -88,18 +89,14 @@ def generate(context: Context) -> Outcome:
     """Do one chunk of a generation job."""
     if context.chunk == context.job.n_chunks - 1:
         return _close(context)
-    staged = context.store.files.staged(str(context.job.id), _file_name(context.chunk))
+    staged = context.staged(_STAGED)
     batch = _Batch.unpack(staged) if staged else None
     if batch is None:
         batch = _sample(context)
-        context.store.files.stage(str(context.job.id), _file_name(context.chunk), batch.pack())
+        context.stage(_STAGED, batch.pack())
     context.progress(batch.result["samples"])
     prepared = _Prepared.of(context.store, context.job.checkpoint_id, batch)
     return Outcome(lambda tx: prepared.merge(tx, context.job.id, context.chunk), batch.result)
-
-
-def _file_name(chunk: int) -> str:
-    return f"chunk-{chunk:06d}.safetensors"
 
 
 # --- sampling ----------------------------------------------------------------------------
@@ -369,11 +366,13 @@ def _first_appearances(
         .subquery()
     )  # fmt: skip
     names = ["novel", *CNEN]
-    query = sa.select(own.c.first, *(candidate.c[name] for name in names)).join(
+    query = sa.select(own.c.first, own.c.units, *(candidate.c[name] for name in names)).join(
         candidate, candidate.c.id == own.c.candidate_id
     )
     rows = fetch(connection, query)
     flags = {name: rows.column(name).to_numpy(zero_copy_only=False).astype(bool) for name in names}
+    # A candidate's own flag is true if any job generated it irreducible; here this job counts.
+    flags["cnen_matgan"] &= rows.column("units").to_numpy() == 1
     return rows.column("first").to_numpy(), flags
 
 
@@ -419,7 +418,9 @@ class _Cache:
                     tables.checkpoint.c.id == checkpoint_id
                 )
                 sha256 = connection.execute(query).scalar_one()
-            self._local.generator = load_generator(store.files.get_blob(sha256), device)
+            weights = store.files.get_blob(sha256)
+            with data.BUILDING:
+                self._local.generator = load_generator(weights, device)
             self._local.key = key
         return self._local.generator
 

@@ -6,6 +6,7 @@ The whole import is one chunk and one transaction: it goes in with all its rows,
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gandb.core.compositions import uuid_array
-from gandb.core.errors import InputError, NotFoundError
+from gandb.core.errors import InputError, NotFoundError, UsageError
 from gandb.core.ids import Domain, content_id, json_id
 from gandb.core.kernels import hash_rows
 from gandb.jobs.queue import now
@@ -59,10 +60,17 @@ def import_job(
 
     Raises:
         NotFoundError: the source is unknown.
+        UsageError: two files have one name.
         InputError: a file cannot be read.
     """
     if source not in SOURCES:
         raise NotFoundError.naming("source", source, SOURCES)
+    names = Counter(path.name for path in files)
+    if double := [name for name, times in names.items() if times > 1]:
+        raise UsageError(
+            f"{len(files)} files were given, and several are named {', '.join(double)}: rejected "
+            "rows are told by the name of their file, so each needs a name of its own"
+        )
     return JobSpec(
         kind=KIND,
         spec={

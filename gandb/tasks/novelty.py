@@ -8,45 +8,54 @@ import numpy as np
 import sqlalchemy as sa
 
 from gandb.core.compositions import IdSet
+from gandb.core.errors import NotFoundError
 from gandb.datasets.versions import Version
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
-from gandb.store import Transaction
+from gandb.store import Store, Transaction
 from gandb.store.bulk import fetch_ids
-from gandb.tasks import data
+from gandb.tasks import data, generation
 from gandb.tasks.generation import novelty_recipe, novelty_rows
 
 KIND = "novelty"
 
 
-def novelty_job(checkpoint: data.Checkpoint, against: Version, n_candidates: int) -> JobSpec:
+def novelty_job(store: Store, checkpoint: data.Checkpoint, against: Version) -> JobSpec:
     """Describe the job of comparing all candidates of a checkpoint with a dataset version.
 
-    Args:
-        checkpoint: whose candidates.
-        against: the reference.
-        n_candidates: how many there are now; more of them make a further job.
+    The candidates are those of the generation jobs that are done now; further ones make it another
+    job.
+
+    Raises:
+        NotFoundError: no generation job of the checkpoint is done.
     """
+    job = tables.job
+    query = sa.select(job.c.id).where(
+        job.c.checkpoint_id == checkpoint.id, job.c.kind == generation.KIND, job.c.state == "done"
+    )
+    with store.read() as connection:
+        jobs = sorted(str(row[0]) for row in connection.execute(query))
+    if not jobs:
+        raise NotFoundError(
+            f"nothing was generated yet with {checkpoint.model}:{checkpoint.dataset}; "
+            f"begin with: gandb generate {checkpoint.short_id} --wait"
+        )
     return JobSpec(
         kind=KIND,
-        spec={"against": str(against.id), "candidates": n_candidates},
+        spec={"against": str(against.id), "jobs": jobs},
         checkpoint_id=checkpoint.id,
     )
-
-
-def count_candidates(connection: sa.Connection, checkpoint_id: UUID) -> int:
-    """Count the distinct candidates of a checkpoint."""
-    candidate = tables.candidate
-    query = sa.select(sa.func.count()).where(candidate.c.checkpoint_id == checkpoint_id)
-    return int(connection.execute(query).scalar_one())
 
 
 def judge_novelty(context: Context) -> Outcome:
     """Compare every candidate's composition with those of the dataset version, all splits."""
     version_id = UUID(context.job.spec["against"])
-    candidate = tables.candidate
-    query = sa.select(candidate.c.composition_id).where(
-        candidate.c.checkpoint_id == context.job.checkpoint_id
+    candidate, event = tables.candidate, tables.generation_event
+    query = (
+        sa.select(candidate.c.composition_id)
+        .join(event, event.c.candidate_id == candidate.c.id)
+        .where(event.c.job_id.in_([UUID(text) for text in context.job.spec["jobs"]]))
+        .distinct()
     )
     with context.store.read() as connection:
         ids = fetch_ids(connection, query)

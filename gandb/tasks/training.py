@@ -10,27 +10,29 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import numpy as np
+import pyarrow as pa
 
 from gandb.core.errors import InputError, UsageError
 from gandb.core.ids import Domain, json_id
 from gandb.datasets.versions import Version
 from gandb.generators import MODELS, TrainingData
 from gandb.generators import get as get_model
-from gandb.generators.base import read_description
+from gandb.generators.base import config_json, read_description
+from gandb.jobs.leases import LeaseLostError
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
 from gandb.store import Transaction
 from gandb.tasks import data
+from gandb.tasks.rows import repeat_id
 from gandb.training import Training, resume, start
 
 KIND = "train"
 _STATE = "state.safetensors"
 _SAVE_EVERY = 15.0
 """Seconds between staged states; results do not depend on it."""
-_SEGMENT = 5
-"""Iterations between signs of life."""
 
 
 def training_job(
@@ -48,18 +50,18 @@ def training_job(
         UsageError: an option cannot be.
     """
     known = get_model(model)
+    chosen: dict[str, Any] = {}
+    total = 1
     if known.trained:
-        module = known.load_module()
-        total = int(getattr(module, known.config).of(options or {}).iterations)
+        config = getattr(known.load_module(), known.config).of(options or {})
+        chosen, total = config_json(config), int(config.iterations)
     elif options:
         raise UsageError(f"{model} takes no options, but got {', '.join(sorted(options))}")
-    else:
-        total = 1
     return JobSpec(
         kind=KIND,
         spec={
             "model": model,
-            "options": dict(options or {}),
+            "options": chosen,  # defaults included: saying one is asking for the same
             "device": device if known.trained else "cpu",
             "threads": threads if known.trained else 1,
         },
@@ -117,8 +119,7 @@ def train(context: Context) -> Outcome:
             "sha256": sha256,
         }
         tx.insert_new(tables.checkpoint, row)
-        if curves:
-            tx.execute(tables.metric.insert(), curves)
+        tx.merge(tables.metric, curves)
 
     result = {
         "checkpoint_id": str(checkpoint_id),
@@ -131,48 +132,50 @@ def train(context: Context) -> Outcome:
 
 def _begin(context: Context, rows: TrainingData) -> Training:
     spec = context.job.spec
-    staged = context.store.files.staged(str(context.job.id), _STATE)
+    staged = context.staged(_STATE)
     if staged is not None:
         try:
-            training = resume(staged, rows, spec["device"], spec["threads"], spec["options"])
+            with data.BUILDING:
+                training = resume(staged, rows, spec["device"], spec["threads"], spec["options"])
         except InputError as error:
             context.log(f"the staged state cannot be used ({error}); starting anew", "warning")
         else:
             context.log(f"going on from iteration {training.iteration}")
             return training
     seed = np.random.SeedSequence(context.job.seed)
-    return start(spec["model"], spec["options"], rows, seed, spec["device"], spec["threads"])
+    with data.BUILDING:
+        return start(spec["model"], spec["options"], rows, seed, spec["device"], spec["threads"])
 
 
 def _run(context: Context, training: Training) -> None:
-    def save() -> None:
-        context.store.files.stage(str(context.job.id), _STATE, training.state())
-
     saved = time.monotonic()
     while training.iteration < training.total:
-        training.run(_SEGMENT)
+        training.run(1)
         try:
             context.progress(training.iteration)
+        except LeaseLostError:
+            raise  # whoever goes on with it is ahead by now
         except BaseException:
-            save()
+            context.stage(_STATE, training.state())
             raise
         if time.monotonic() - saved > _SAVE_EVERY:
-            save()
+            context.stage(_STATE, training.state())
             saved = time.monotonic()
 
 
-def _curve_rows(job_id: Any, curves: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    steps = curves["iteration"]
-    return [
+def _curve_rows(job_id: UUID, curves: Mapping[str, np.ndarray]) -> pa.Table:
+    """Return the rows of ``metric`` for training curves, where they have a value."""
+    steps = np.asarray(curves["iteration"], np.int64)
+    names = [name for name in curves if name != "iteration"]
+    values = np.array([curves[name] for name in names], np.float64).reshape(len(names), len(steps))
+    which, at = np.nonzero(np.isfinite(values))
+    return pa.table(
         {
-            "job_id": job_id,
-            "name": f"train.{name}",
-            "step": int(step),
-            "value": float(value),
-            "recipe_id": None,
+            "job_id": repeat_id(job_id, len(at)),
+            "name": pa.array([f"train.{name}" for name in names], pa.string()).take(
+                pa.array(which)
+            ),
+            "step": pa.array(steps[at]),
+            "value": pa.array(values[which, at]),
         }
-        for name, values in curves.items()
-        if name != "iteration"
-        for step, value in zip(steps, values, strict=True)
-        if np.isfinite(value)
-    ]
+    )
