@@ -119,9 +119,8 @@ class PostgresEngine:
         self._url = sa.engine.make_url(url).set(drivername="postgresql+psycopg")
         self._timeout = lock_timeout
         self._engine = sa.create_engine(
-            self._url, pool_size=4, max_overflow=16, pool_pre_ping=True,
-            connect_args={"connect_timeout": 10},
-        )  # fmt: skip
+            self._url, poolclass=NullPool, connect_args={"connect_timeout": 10}
+        )
 
     def describe(self) -> str:
         """Return the URL without its password."""
