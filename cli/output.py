@@ -24,6 +24,10 @@ _PLAIN_EVERY = 10.0  # seconds between lines of progress where stderr is no term
 Advance = Callable[[float], None]
 
 
+class ReaderGoneError(Exception):
+    """Who read stdout has closed it: there is nobody left to write for."""
+
+
 def message(text: str) -> None:
     """Say something to the person at the terminal, on stderr."""
     print(text, file=sys.stderr, flush=True)
@@ -50,7 +54,7 @@ def failures_reported() -> Iterator[None]:
     except KeyboardInterrupt:
         message("interrupted")
         raise typer.Exit(130) from None
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         # What is still buffered has nowhere to go, and Python would complain about it at exit.
         with contextlib.suppress(OSError):
             sys.stdout.close()

@@ -46,7 +46,7 @@ _KEYWORDS = """
 """.split()
 _FORMATS = (results.TABLE, *(f.value for f in FileFormat if f is not FileFormat.PARQUET))
 _WORD = re.compile(r"[\w\\.]+$")
-_AFTER_RELATION_WORD = re.compile(r"\b(?:from|join|\\d)\s+\w*$", re.IGNORECASE)
+_AFTER_RELATION_WORD = re.compile(r"(?:\b(?:from|join)|\\d)\s+\w*$", re.IGNORECASE)
 
 
 def finished(text: str) -> bool:

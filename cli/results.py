@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from gandb.cli.output import console, message
-from gandb.core.errors import UsageError
+from gandb.cli.output import ReaderGoneError, console, message
+from gandb.core.errors import GandbError, UsageError
 from gandb.query import display
 from gandb.query.formats import FileFormat, format_of, save, stream
 from gandb.query.readonly import run
@@ -53,7 +53,8 @@ def deliver(
         start = time.monotonic()
         with run(store, statement, limits) as result:
             count = save(result, output, FileFormat(name))
-        message(f"wrote {count:,} rows to {output} ({time.monotonic() - start:.1f} s)")
+        rows_written = f"{count:,} row{'' if count == 1 else 's'}"
+        message(f"wrote {rows_written} to {output} ({time.monotonic() - start:.1f} s)")
         return
     if name == FileFormat.PARQUET and sys.stdout.isatty():
         raise UsageError("Parquet is no text: give a file (--output FILE) or a pipe")
@@ -70,12 +71,27 @@ def show(result: Result, name: str, rows: int) -> display.Shown:
         result: the rows.
         name: ``table`` or a `FileFormat`.
         rows: how many a table on a terminal shows; 0 shows all.
+
+    Raises:
+        ReaderGoneError: the other end of the pipe is closed.
+        GandbError: stdout takes no more.
     """
+    try:
+        return _show(result, name, rows)
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
+    except OSError as error:
+        raise GandbError(f"cannot write to stdout: {error.strerror or error}") from error
+
+
+def _show(result: Result, name: str, rows: int) -> display.Shown:
     if name != TABLE:
         sys.stdout.flush()
         count = stream(result, sys.stdout.buffer, FileFormat(name))
         sys.stdout.buffer.flush()
         return display.Shown(count, count)
     if not sys.stdout.isatty():
-        return display.as_text(result, sys.stdout)
+        shown = display.as_text(result, sys.stdout)
+        sys.stdout.flush()
+        return shown
     return display.on_terminal(result, console(), rows)

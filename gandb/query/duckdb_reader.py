@@ -54,7 +54,7 @@ _SETTINGS = (  # for every connection of this process to the same file, in this 
     ("python_enable_replacements", "false"),
     ("python_scan_all_frames", "false"),
     ("TimeZone", "'UTC'"),
-    ("allowed_configs", "['errors_as_json']"),
+    ("allowed_configs", "['errors_as_json', 'enable_progress_bar']"),  # of one connection
     ("allow_community_extensions", "false"),
     ("autoinstall_known_extensions", "false"),
     ("autoload_known_extensions", "false"),
@@ -114,6 +114,7 @@ class DuckDBReader:
         # A connection of one's own takes over those settings and keeps the store's as it was.
         self._connection = connection.cursor()
         self._connection.execute("SET errors_as_json = true")
+        self._connection.execute("SET enable_progress_bar = false")  # it would print on stdout
 
     def cancel(self) -> None:
         """Ask the running query to stop."""

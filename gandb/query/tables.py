@@ -40,9 +40,8 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left"
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title_justify="left")
+    table.title = None if title is None else Text(title, "italic")
     for name, to_right in zip(names, right, strict=True):
         table.add_column(
             Text(plain(name)),
