@@ -7,7 +7,6 @@ the staged file instead of sampling again. The last chunk closes the job with it
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -18,15 +17,11 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
 
-from gandb.core.compositions import CompositionBatch, IdSet, uuid_array
-from gandb.core.ids import Domain, canonical_json
+from gandb.core.compositions import IdSet, uuid_array
+from gandb.core.ids import Domain
 from gandb.core.kernels import hash_rows
 from gandb.datasets.versions import member_compositions
-from gandb.generators import load as load_generator
 from gandb.jobs.queue import chunk_results
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
@@ -40,7 +35,8 @@ from gandb.tasks.rows import (
     recipe_row,
     repeat_id,
 )
-from gandb.validation.charge import CNEN, check_all
+from gandb.tasks.sampling import Batch, draw, inputs
+from gandb.validation.charge import CNEN
 
 KIND = "generate"
 CHUNK = 100_000
@@ -50,7 +46,6 @@ CANDIDATE_FACTS = (
     "reduced_formula", "chemical_system", "anonymous_formula", "elements", "n_elements", "n_atoms",
 )  # fmt: skip
 _NOVELTY_REASONS = pa.array(["new composition", "known composition"])
-_RESULT = "result"
 _STAGED = "samples.safetensors"
 
 
@@ -90,105 +85,13 @@ def generate(context: Context) -> Outcome:
     if context.chunk == context.job.n_chunks - 1:
         return _close(context)
     staged = context.staged(_STAGED)
-    batch = _Batch.unpack(staged) if staged else None
+    batch = Batch.unpack(staged) if staged else None
     if batch is None:
-        batch = _sample(context)
+        batch = draw(context)
         context.stage(_STAGED, batch.pack())
     context.progress(batch.result["samples"])
-    prepared = _Prepared.of(context.store, context.job.checkpoint_id, batch)
-    return Outcome(lambda tx: prepared.merge(tx, context.job.id, context.chunk), batch.result)
-
-
-# --- sampling ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """What a chunk found.
-
-    Attributes:
-        compositions: u distinct reduced compositions, in order of first appearance.
-        of: int64 (e,), composition of each event; an event is a composition in one multiple.
-        units: uint16 (e,), formula units as generated.
-        times: int32 (e,), how often.
-        first: int64 (e,), first sample of the job, from 0.
-        result: counts for the chunk's row.
-    """
-
-    compositions: CompositionBatch
-    of: np.ndarray
-    units: np.ndarray
-    times: np.ndarray
-    first: np.ndarray
-    result: dict[str, Any]
-
-    def pack(self) -> bytes:
-        arrays = {
-            "offsets": self.compositions.offsets,
-            "atomic_numbers": self.compositions.atomic_numbers,
-            "counts": self.compositions.counts,
-            "of": self.of,
-            "units": self.units,
-            "times": self.times,
-            "first": self.first,
-            _RESULT: np.frombuffer(canonical_json(self.result), np.uint8),
-        }
-        return save_arrays(arrays)
-
-    @classmethod
-    def unpack(cls, payload: bytes) -> _Batch | None:
-        """Read staged work; None if it is damaged, so that it is done again."""
-        try:
-            a = load_arrays(payload)
-            batch = CompositionBatch(a["offsets"], a["atomic_numbers"], a["counts"])
-            result = json.loads(a[_RESULT].tobytes())
-            return cls(batch, a["of"], a["units"], a["times"], a["first"], result)
-        except (SafetensorError, KeyError, ValueError):
-            return None
-
-
-def _sample(context: Context) -> _Batch:
-    spec = context.job.spec
-    start = context.chunk * spec["chunk_size"]
-    n = min(spec["chunk_size"], spec["n"] - start)
-    generator = _CACHE.generator(context.store, _require(context.job.checkpoint_id), spec["device"])
-    seed = np.random.SeedSequence(context.job.seed, spawn_key=(context.chunk,))
-    samples = generator.sample(n, seed, spec["condition"], spec["device"])
-    drawn, rows = samples.compositions()
-    reduced, units = drawn.reduced()
-    unique = reduced.unique()
-    compositions = reduced.take(unique.first)
-    keys, first, times = np.unique(
-        unique.inverse * 65_536 + units, return_index=True, return_counts=True
-    )
-    of, event_units = np.divmod(keys, 65_536)
-    verdicts = check_all(compositions)
-    passed = {name: v.passed[unique.inverse] for name, v in verdicts.items()}
-    passed["cnen_matgan"] &= units == 1
-    one_element = reduced.n_elements == 1
-    result = {
-        "samples": n,
-        "decoded": len(rows),
-        "rejected": samples.rejected(),
-        "one_element": int(one_element.sum()),
-        "reducible": int((units > 1).sum()),
-        **{name: int(flags.sum()) for name, flags in passed.items()},
-        "cnen_strict_multi": int((passed["cnen_strict"] & ~one_element).sum()),
-    }
-    return _Batch(
-        compositions,
-        of,
-        event_units.astype(np.uint16),
-        times.astype(np.int32),
-        start + rows[first],
-        result,
-    )
-
-
-def _require(checkpoint_id: UUID | None) -> UUID:
-    if checkpoint_id is None:
-        raise ValueError("a generation job without a checkpoint")
-    return checkpoint_id
+    prepared = _Prepared.of(context, batch)
+    return Outcome(prepared.merge, batch.result)
 
 
 # --- merging -----------------------------------------------------------------------------
@@ -198,22 +101,20 @@ def _require(checkpoint_id: UUID | None) -> UUID:
 class _Prepared:
     """A batch with its rows worked out, so that the transaction is short."""
 
-    batch: _Batch
     compositions: Compositions
     candidates: pa.Table
-    candidate_ids: np.ndarray
-    known: np.ndarray
+    events: pa.Table
+    novelty: pa.Table
     recipe: dict[str, Any]
 
     @classmethod
-    def of(cls, store: Store, checkpoint_id: UUID | None, batch: _Batch) -> _Prepared:
-        checkpoint_id = _require(checkpoint_id)
-        version_id = _CACHE.version_of(store, checkpoint_id)
+    def of(cls, context: Context, batch: Batch) -> _Prepared:
+        checkpoint_id, version_id = inputs(context.job)
         ids = batch.compositions.ids()
         compositions = Compositions.of(ids, batch.compositions)
         own = np.tile(np.frombuffer(checkpoint_id.bytes, np.uint8), (len(ids), 1))
         candidate_ids = hash_rows(np.hstack([own, ids]), Domain.CANDIDATE)
-        known = _CACHE.reference(store, version_id).contains(ids)
+        known = _REFERENCES.get(context.store, version_id).contains(ids)
         times = np.bincount(batch.of, weights=batch.times, minlength=len(ids)).astype(np.int64)
         as_reduced = np.zeros(len(ids), bool)
         as_reduced[batch.of[batch.units == 1]] = True
@@ -230,27 +131,26 @@ class _Prepared:
                 "times_generated": pa.array(times),
             }
         )
-        return cls(batch, compositions, rows, candidate_ids, known, novelty_recipe(version_id))
+        events = pa.table(
+            {
+                "job_id": repeat_id(context.job.id, len(batch.of)),
+                "chunk": pa.array(np.full(len(batch.of), context.chunk, np.int32)),
+                "candidate_id": uuid_array(candidate_ids[batch.of]),
+                "formula_units": pa.array(batch.units.astype(np.int16)),
+                "times": pa.array(batch.times),
+                "first_index": pa.array(batch.first),
+            }
+        )
+        recipe = novelty_recipe(version_id)
+        return cls(compositions, rows, events, novelty_rows(recipe["id"], ids, known), recipe)
 
-    def merge(self, tx: Transaction, job_id: UUID, chunk: int) -> None:
+    def merge(self, tx: Transaction) -> None:
         """Write everything; the chunk's own row is marked in the same transaction."""
         merge_compositions(tx, self.compositions)
         tx.insert_new(tables.recipe, self.recipe)
-        tx.merge(
-            tables.check_result, novelty_rows(self.recipe["id"], self.compositions.ids, self.known)
-        )
+        tx.merge(tables.check_result, self.novelty)
         self._merge_candidates(tx)
-        events = pa.table(
-            {
-                "job_id": repeat_id(job_id, len(self.batch.of)),
-                "chunk": pa.array(np.full(len(self.batch.of), chunk, np.int32)),
-                "candidate_id": uuid_array(self.candidate_ids[self.batch.of]),
-                "formula_units": pa.array(self.batch.units.astype(np.int16)),
-                "times": pa.array(self.batch.times),
-                "first_index": pa.array(self.batch.first),
-            }
-        )
-        tx.merge(tables.generation_event, events)
+        tx.merge(tables.generation_event, self.events)
 
     def _merge_candidates(self, tx: Transaction) -> None:
         """Add to the candidates that are there, and take in those that are not."""
@@ -285,8 +185,7 @@ def novelty_rows(recipe_id: UUID, ids: np.ndarray, known: np.ndarray) -> pa.Tabl
 def _close(context: Context) -> Outcome:
     """Work out the job's metrics from what its chunks left in the store."""
     job = context.job
-    checkpoint_id = _require(job.checkpoint_id)
-    version_id = _CACHE.version_of(context.store, checkpoint_id)
+    _, version_id = inputs(job)
     with context.store.read() as connection:
         counts: Counter[str] = Counter()
         for result in chunk_results(connection, job.id):
@@ -401,47 +300,21 @@ def _grid(n: int) -> list[int]:
 # --- what a worker keeps between chunks --------------------------------------------------
 
 
-class _Cache:
-    """Generators (one per thread), reference sets and versions of checkpoints."""
+class _References:
+    """The set of compositions that novelty is judged against, shared by the threads of a worker."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._local = threading.local()
-        self._references: dict[tuple[str, UUID], IdSet] = {}
-        self._versions: dict[tuple[str, UUID], UUID] = {}
+        self._held: tuple[tuple[str, UUID], IdSet] | None = None
 
-    def generator(self, store: Store, checkpoint_id: UUID, device: str) -> Any:
-        key = (store.location, checkpoint_id, device)
-        if getattr(self._local, "key", None) != key:
-            with store.read() as connection:
-                query = sa.select(tables.checkpoint.c.sha256).where(
-                    tables.checkpoint.c.id == checkpoint_id
-                )
-                sha256 = connection.execute(query).scalar_one()
-            weights = store.files.get_blob(sha256)
-            with data.BUILDING:
-                self._local.generator = load_generator(weights, device)
-            self._local.key = key
-        return self._local.generator
-
-    def version_of(self, store: Store, checkpoint_id: UUID) -> UUID:
-        key = (store.location, checkpoint_id)
-        if key not in self._versions:
-            query = sa.select(tables.checkpoint.c.dataset_version_id).where(
-                tables.checkpoint.c.id == checkpoint_id
-            )
-            with store.read() as connection:
-                self._versions[key] = connection.execute(query).scalar_one()
-        return self._versions[key]
-
-    def reference(self, store: Store, version_id: UUID) -> IdSet:
+    def get(self, store: Store, version_id: UUID) -> IdSet:
         key = (store.location, version_id)
         with self._lock:
-            if key not in self._references:
-                self._references.clear()  # one reference set at a time is what fits any machine
+            if self._held is None or self._held[0] != key:
+                self._held = None  # one at a time is what fits any machine
                 with store.read() as connection:
-                    self._references[key] = IdSet(data.composition_ids(connection, version_id))
-            return self._references[key]
+                    self._held = key, IdSet(data.composition_ids(connection, version_id))
+            return self._held[1]
 
 
-_CACHE = _Cache()
+_REFERENCES = _References()
