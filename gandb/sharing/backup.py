@@ -269,7 +269,7 @@ def _read_manifest(source: Path, handle: Any) -> dict[str, Any]:
 def _extract(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> None:
     handle = archive.extractfile(info)
     if handle is None:
-        raise InputError(f"{archive.name}: {info.name} is not a file")
+        raise InputError(f"{info.name} in the backup is not a file")
     with path.open("wb") as out:
         while chunk := handle.read(1 << 20):
             out.write(chunk)
