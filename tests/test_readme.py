@@ -1,0 +1,105 @@
+"""The README's commands work as written, in order, and name every command there is."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from gandb.cli.app import app
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+ENTRY = [sys.executable, "-c", "from gandb.cli.app import main; main()"]
+
+
+def section(title: str) -> str:
+    pattern = rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)"
+    found = re.search(pattern, README, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def commands(title: str) -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", section(title), re.DOTALL)
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [re.sub(r"\s{2,}#.*$", "", line) for line in lines]
+
+
+def gandb(
+    arguments: list[str], folder: Path, store: str | None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
+    environment.pop("GANDB_STORE", None)
+    if store:
+        environment["GANDB_STORE"] = store
+    done = subprocess.run(
+        [*ENTRY, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, f"gandb {shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.mark.slow
+def test_the_readme_as_written(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "Formation_Enthalpy.csv.gz", "wt") as out:
+        out.write("formula,value\nFe2O3,-1.7\nNaN,0.6\n")
+    with gzip.open(tmp_path / "Bandgap.csv.gz", "wt") as out:
+        out.write("formula,value\nFe2O3,2.0\n")
+    (tmp_path / "mine.csv").write_text("name,e_form\nLiF,-300.0\n")
+    record = {"compound": "Ti1O2", "enthalpy_formation_atom": -3.2, "auid": "aflow:1"}
+    (tmp_path / "aflow.jsonl").write_text(json.dumps(record) + "\n")
+    store = None
+    ran = 0
+    for title in ("A first session", "Your own data", "Jobs", "Stores"):
+        for line in commands(title):
+            if line.startswith("export GANDB_STORE="):
+                store = line.partition("=")[2]
+                continue
+            if "postgresql://" in line:
+                continue
+            arguments = shlex.split(line)
+            assert arguments[0] == "gandb"
+            if "JOB" in arguments:
+                if arguments[2] in ("cancel", "retry"):
+                    continue  # of a finished job these are refused; tested with the jobs
+                jobs = json.loads(gandb(["job", "list", "--json"], tmp_path, store).stdout)
+                arguments = [jobs[0]["job_id"] if a == "JOB" else a for a in arguments]
+            gandb(arguments[1:], tmp_path, store)
+            ran += 1
+    assert ran >= 18
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+    assert (tmp_path / "novel.parquet").exists()
+    example = re.search(r"```python\n(.*?)```", section("Stores"), re.DOTALL)
+    assert example
+    done = subprocess.run(
+        [sys.executable, "-c", example[1]], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "'source': 'aflow', 'n': 12001" in done.stdout
+
+
+def test_every_command_is_in_the_readme() -> None:
+    group = typer.main.get_command(app)
+    assert hasattr(group, "commands")
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            assert re.search(rf"\b(gandb|make) {name}\b", README), f"gandb {name}"
+            continue
+        for sub in inner:
+            assert re.search(rf"\bgandb {name} {sub}\b", README), f"gandb {name} {sub}"
