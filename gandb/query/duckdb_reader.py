@@ -40,13 +40,21 @@ _VOLATILE_FUNCTIONS = frozenset(
 # Names in most queries, known to be harmless: looking functions up costs 20 ms.
 _COMMON = frozenset(
     """
-    abs all and any array_agg as avg between by case cast ceil coalesce concat contains count
-    date_trunc dense_rank distinct else exists extract filter first floor from greatest group
-    having if in intersect join lag last lead least left length like limit list list_contains
-    ln log log10 lower max median min not now nullif on or order over partition position power
-    quantile_cont rank regexp_matches replace right round row_number select set sqrt stddev
-    string_agg strlen substr substring sum then trim try_cast union upper using values variance
-    when where with
+    abs all and any any_value approx_count_distinct arg_max arg_min array_agg array_contains
+    array_length as avg between bool_and bool_or by case cast cbrt ceil ceiling coalesce concat
+    concat_ws contains corr count count_if covar_pop covar_samp cume_dist date_diff date_part
+    date_trunc dense_rank distinct else ends_with exists exp extract filter first first_value
+    floor format from greatest group having if ifnull ilike in instr intersect isfinite isnan join
+    json_extract json_extract_string lag last last_value lead least left len length like limit
+    list list_aggregate list_contains list_distinct list_filter list_has_all list_has_any
+    list_sort list_sum list_transform list_unique list_value ln log log10 log2 lower ltrim mad max
+    max_by md5 median min min_by mod mode not now nth_value ntile nullif on or order over
+    partition percent_rank pi position pow power printf product quantile quantile_cont
+    quantile_disc rank regexp_extract regexp_extract_all regexp_full_match regexp_matches
+    regexp_replace replace reverse right round row_number rtrim select set sign split_part sqrt
+    starts_with stddev stddev_pop stddev_samp strftime string_agg string_split strlen strptime
+    struct_pack substr substring sum then to_json trim trunc try_cast typeof union upper using
+    values var_pop var_samp variance when where with
     """.split()
 )
 

@@ -53,13 +53,20 @@ _SYSTEM_TABLES = (
     "pg_namespace pg_operator pg_proc pg_range pg_sequence pg_sequences pg_tables pg_type pg_views"
 ).split()
 
+# Of functions outside pg_catalog, immutable ones that an extension brings in C cannot reach beyond
+# their arguments; many of them overload common names, as pgvector does with avg.
 _FUNCTIONS = r"""
-SELECT DISTINCT lower(p.proname) FROM pg_catalog.pg_proc p
-WHERE lower(p.proname) = ANY(%(called)s) AND NOT (
-    p.pronamespace = 'pg_catalog'::regnamespace
-    AND p.proname <> ALL(%(refused)s)
-    AND CASE WHEN p.proname LIKE 'pg\_%%' THEN p.proname = ANY(%(system)s)
-             ELSE p.provolatile <> 'v' OR p.proname = ANY(%(volatile)s) END)
+SELECT DISTINCT lower(p.proname)
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+WHERE lower(p.proname) = ANY(%(called)s) AND NOT CASE
+    WHEN p.proname = ANY(%(refused)s) THEN false
+    WHEN p.pronamespace <> 'pg_catalog'::regnamespace THEN
+        p.provolatile = 'i' AND l.lanname IN ('c', 'internal') AND EXISTS (
+            SELECT 1 FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid
+              AND d.deptype = 'e')
+    WHEN p.proname LIKE 'pg\_%%' THEN p.proname = ANY(%(system)s)
+    ELSE p.provolatile <> 'v' OR p.proname = ANY(%(volatile)s) END
 """
 _TABLES = """
 SELECT DISTINCT lower(c.relname) FROM pg_catalog.pg_class c

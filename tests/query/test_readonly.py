@@ -395,6 +395,29 @@ def test_a_plain_role_with_select_only_can_read(postgres_store: PostgresStore) -
             connection.execute(f"DROP ROLE {name}")
 
 
+@pytest.mark.postgres
+def test_extensions_bring_pure_functions_but_no_way_out(postgres_database: str) -> None:
+    wanted = ("dblink", "pg_trgm", "tablefunc", "xml2")
+    with psycopg.connect(postgres_database) as connection:
+        rows = connection.execute("SELECT name FROM pg_available_extensions").fetchall()
+        if missing := set(wanted) - {row[0] for row in rows}:
+            pytest.skip(f"this PostgreSQL lacks {missing}")
+        for name in wanted:
+            connection.execute(f"CREATE EXTENSION {name}")
+        connection.execute("CREATE AGGREGATE public.max(text) (SFUNC = textcat, STYPE = text)")
+    store = PostgresStore(postgres_database)
+    for statement in (
+        "SELECT * FROM dblink('dbname=x', 'SELECT 1') AS t(x int)",
+        "SELECT dblink_connect('dbname=x')",
+        "SELECT * FROM crosstab('SELECT 1, 2, 3') AS t(x int, y int)",
+        "SELECT * FROM xpath_table('a', 'b', 'c', 'd', 'true') AS t(x int)",
+        "SELECT max(1)",
+    ):
+        with pytest.raises(QueryError, match="refused"):
+            query(store, statement)
+    assert query(store, "SELECT similarity('Fe2O3', 'Fe2O3') AS x").to_pylist() == [{"x": 1.0}]
+
+
 def test_the_common_functions_that_skip_the_check_are_harmless() -> None:
     from gandb.query import duckdb_reader
 
