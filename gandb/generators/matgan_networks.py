@@ -95,25 +95,30 @@ class SlotGenerator(nn.Module):
         Returns:
             cells, int64 (n, 8), ascending.
         """
-        device = classes.device
+        device = classes.device  # what follows is `decisions`, in place and without gradient
         state = self.classes(classes)
         active = np.arange(len(classes))
         last = np.full(len(classes), -1)
         cells = np.full((len(classes), N_SLOTS), N_CELLS)
         for slot in range(N_SLOTS):
-            features = self.features(state, self.places[slot])
-            weights = torch.softmax(self.element(features) + self.element_bias[slot], dim=1)
+            first = F.leaky_relu_(state + self.places[slot], 0.1)
+            features = F.leaky_relu_(self.hidden(first), 0.1).add_(first)
+            scores = F.linear(features, self.element.weight, self.element_bias[slot])
+            weights = torch.softmax(scores, dim=1)
             place = _choose_element(weights, uniforms[active, 2 * slot], last, slot == 0)
             going = np.flatnonzero(place < N_ELEMENTS)
             if not len(going):
                 break
             last, active = place[going], active[going]
-            rows = torch.from_numpy(going).to(device)
-            hidden = self.count_features(features[rows], torch.from_numpy(last).to(device))
-            weights = torch.softmax(self.count(hidden), dim=1)
+            if len(going) < len(place):
+                rows = torch.from_numpy(going).to(device)
+                features, state = features.index_select(0, rows), state.index_select(0, rows)
+            hidden = self.to_count(features)
+            hidden.add_(self.element_in_count(torch.from_numpy(last).to(device)))
+            weights = torch.softmax(self.count(F.leaky_relu_(hidden, 0.1)), dim=1)
             cell = last * N_COUNTS + _choose(weights, uniforms[active, 2 * slot + 1])
             cells[active, slot] = cell
-            state = state[rows] + self.cells(torch.from_numpy(cell).to(device))
+            state.add_(self.cells(torch.from_numpy(cell).to(device)))
         return cells
 
     def decisions(self, cells: Tensor, classes: Tensor) -> Decisions:
