@@ -103,7 +103,7 @@ class MatGANConfig:
     """
 
     preset: str = "compact"
-    iterations: int = 6000
+    iterations: int = 4000
     batch_size: int = 256
     generator_batch: int = 512
     critic_steps: int = 2

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -48,15 +52,21 @@ def strict_formulas(table: str) -> TrainingData:
     return TrainingData(batch.take(np.flatnonzero(passed & (batch.n_elements > 1))))
 
 
-def fit(
-    name: str, data: TrainingData, seed: int, options: dict[str, int]
-) -> tuple[Generator, float, int]:
-    """Train or fit a model; return it, the seconds of processor time, and the iterations."""
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its checkpoint, seconds of processor time and iterations."""
+
+    checkpoint: bytes
+    seconds: float
+    iterations: int
+
+
+def train(data: TrainingData, seed: int, options: dict[str, int], name: str = "matgan") -> Trained:
+    """Train or fit a model with one thread."""
     began = time.process_time()
     run = training.start(name, options, data, np.random.SeedSequence(seed))
     run.run(run.total)
-    seconds = time.process_time() - began
-    return generators.load(run.checkpoint()), seconds, run.total
+    return Trained(run.checkpoint(), time.process_time() - began, run.total)
 
 
 def draw(model: Generator, n: int, seed: int) -> CompositionBatch:
@@ -106,7 +116,7 @@ def _compare(
     report(f"training.{source}.formulas", len(known), "formulas")
     peers: dict[str, float] = {}
     for name in BASELINES:
-        model, _, _ = fit(name, data, 0, {})
+        model = generators.load(train(data, 0, {}, name).checkpoint)
         samples = draw(model, N, 1)
         peers[name] = strict_share(samples, N)
         label = "baseline" if name == PEER else name
@@ -115,12 +125,13 @@ def _compare(
         report(f"{label}.{source}.unique.{N}", unique, "%")
         report(f"{label}.{source}.novel.{N}", novel, "% of unique")
         _statistics(report, f"{label}.{source}", samples, known)
-    strict, seconds, models = [], [], []
-    for seed in seeds:
-        model, taken, iterations = fit("matgan", data, seed, options)
-        models.append(model)
-        seconds.append(taken)
-        strict.append(strict_share(draw(model, N, 1), N))
+    untrained = training.start("matgan", options, data, np.random.SeedSequence(seeds[0]))
+    first = draw(generators.load(untrained.checkpoint()), N, 1)
+    report(f"matgan.{source}.untrained.strict", strict_share(first, N), f"% of {N:,}")
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        runs = list(pool.map(train, repeat(data), seeds, repeat(options)))
+    models = [generators.load(run.checkpoint) for run in runs]
+    strict = [strict_share(draw(model, N, 1), N) for model in models]
     report(f"matgan.{source}.strict", float(np.mean(strict)), f"% of {N:,}", PEER, peers[PEER])
     report(
         f"matgan.{source}.strict.beside_substitution",
@@ -130,10 +141,12 @@ def _compare(
         peers["substitution"],
     )
     report(f"matgan.{source}.strict.spread", float(np.ptp(strict)), f"points, {len(seeds)} seeds")
-    report(f"matgan.{source}.train_cpu", float(np.mean(seconds)), "s of one core")
-    report(f"matgan.{source}.iterations", iterations, "iterations")
+    report(
+        f"matgan.{source}.train_cpu", float(np.mean([run.seconds for run in runs])), "s of one core"
+    )
+    report(f"matgan.{source}.iterations", runs[0].iterations, "iterations")
     samples = draw(models[0], MANY, 1)
-    baseline = draw(fit(PEER, data, 0, {})[0], MANY, 1)
+    baseline = draw(generators.load(train(data, 0, {}, PEER).checkpoint), MANY, 1)
     for n in (20_000, N, MANY):
         ours, theirs = (unique_and_novel(batch, n, known) for batch in (samples, baseline))
         report(f"matgan.{source}.unique.{n}", ours[0], "%", PEER, theirs[0])
