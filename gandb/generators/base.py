@@ -128,6 +128,7 @@ class TrainingData:
         parts = hashlib.sha256()
         batch = self.compositions
         for array in (batch.offsets, batch.atomic_numbers, batch.counts):
+            parts.update(f"{array.dtype.str}{array.shape}".encode())
             parts.update(np.ascontiguousarray(array).tobytes())
         if self.values is not None:
             parts.update(str(self.property_name).encode())

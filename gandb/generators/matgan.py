@@ -103,7 +103,7 @@ class MatGANConfig:
     """
 
     preset: str = "compact"
-    iterations: int = 4000
+    iterations: int = 3000
     batch_size: int = 256
     generator_batch: int = 512
     critic_steps: int = 2
@@ -164,8 +164,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "critic_steps": 1,
         "penalty": 10.0,
         "penalty_every": 1,
-        "generator_rate": 5e-4,
-        "critic_rate": 5e-4,
         "beta1": 0.5,
         "averaging": 0.99,
         "width": 128,

@@ -235,7 +235,7 @@ def test_paper_preset_learns_to_draw_decodable_formulas(data: TrainingData) -> N
     options = {"preset": "paper", "width": 32, "critic_width": 32, "averaging": 0.9}
     first = train(data, 1, **options).sample(500, np.random.SeedSequence(0))
     assert (first.rejections == 0).mean() < 0.1
-    model = train(data, 300, **options, generator_rate=1e-3, critic_rate=1e-3)
+    model = train(data, 300, **options)
     samples = model.sample(500, np.random.SeedSequence(0))
     assert (samples.rejections == 0).mean() > 0.5
 
