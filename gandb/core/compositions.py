@@ -191,27 +191,6 @@ def unique_ids(ids: np.ndarray) -> UniqueRows:
     return UniqueRows(ids[first], first, inverse, times)
 
 
-class IdSet:
-    """A set of ids that answers for many ids at once.
-
-    Args:
-        ids: uint8 (n, 16), distinct.
-    """
-
-    def __init__(self, ids: np.ndarray) -> None:
-        self._ids = np.ascontiguousarray(ids).view(np.uint64).reshape(-1, 2)
-        self._table = kernels.build_table(self._ids)
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def contains(self, ids: np.ndarray) -> np.ndarray:
-        """Say of each id, uint8 (k, 16), whether it is in the set; bool (k,)."""
-        wanted = np.ascontiguousarray(ids).view(np.uint64).reshape(-1, 2)
-        rows: np.ndarray = kernels.look_up(self._table, self._ids, wanted)
-        return rows >= 0
-
-
 def composition_id(composition: Mapping[str, int]) -> UUID:
     """Return the id of one composition ``{symbol: count}``, reduced first.
 

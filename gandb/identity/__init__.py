@@ -1,1 +1,1 @@
-
+"""Whether two things are the same, and whether one is new."""

@@ -18,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from gandb.core.compositions import IdSet, uuid_array
+from gandb.core.compositions import uuid_array
 from gandb.core.ids import Domain
 from gandb.core.kernels import hash_rows
 from gandb.datasets.versions import member_compositions
 from gandb.jobs.queue import chunk_results
+from gandb.identity.novelty import ReferenceSet
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
 from gandb.store import Store, Transaction
@@ -305,15 +306,15 @@ class _References:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: tuple[tuple[str, UUID], IdSet] | None = None
+        self._held: tuple[tuple[str, UUID], ReferenceSet] | None = None
 
-    def get(self, store: Store, version_id: UUID) -> IdSet:
+    def get(self, store: Store, version_id: UUID) -> ReferenceSet:
         key = (store.location, version_id)
         with self._lock:
             if self._held is None or self._held[0] != key:
                 self._held = None  # one at a time is what fits any machine
                 with store.read() as connection:
-                    self._held = key, IdSet(data.composition_ids(connection, version_id))
+                    self._held = key, ReferenceSet(data.composition_ids(connection, version_id))
             return self._held[1]
 
 

@@ -7,9 +7,9 @@ from uuid import UUID
 import numpy as np
 import sqlalchemy as sa
 
-from gandb.core.compositions import IdSet
 from gandb.core.errors import NotFoundError
 from gandb.datasets.versions import Version
+from gandb.identity.novelty import ReferenceSet
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
 from gandb.store import Store, Transaction
@@ -59,7 +59,7 @@ def judge_novelty(context: Context) -> Outcome:
     )
     with context.store.read() as connection:
         ids = fetch_ids(connection, query)
-        reference = IdSet(data.composition_ids(connection, version_id))
+        reference = ReferenceSet(data.composition_ids(connection, version_id))
     known = reference.contains(ids) if len(ids) else np.zeros(0, bool)
     recipe = novelty_recipe(version_id)
 
