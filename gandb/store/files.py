@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 import fsspec
 
 from gandb.core.errors import IntegrityError, NotFoundError, StoreError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Files:
@@ -34,9 +37,9 @@ class Files:
     # --- blobs ---------------------------------------------------------------------------
 
     def put_blob(self, data: bytes) -> str:
-        """Store ``data`` and return its SHA-256; storing it again changes nothing."""
+        """Store ``data`` and return its SHA-256; storing it again repairs it if it was damaged."""
         sha256 = hashlib.sha256(data).hexdigest()
-        if not self._exists(self._blob(sha256)):
+        if self._read(self._blob(sha256)) != data:
             self._write(self._blob(sha256), data)
         return sha256
 
@@ -95,6 +98,8 @@ class Files:
     # --- how -----------------------------------------------------------------------------
 
     def _blob(self, sha256: str) -> str:
+        if not _SHA256.fullmatch(sha256):
+            raise NotFoundError(f"no blob {sha256!r}: its name is a SHA-256, 64 hexadecimal digits")
         return f"{self._base}/blobs/{sha256[:2]}/{sha256[2:]}"
 
     def _exists(self, path: str) -> bool:
@@ -105,24 +110,43 @@ class Files:
             return bytes(self._fs.cat_file(path))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
 
     def _write(self, path: str, data: bytes) -> None:
         folder, name = path.rsplit("/", 1)
-        if not self._local:
-            self._fs.makedirs(folder, exist_ok=True)
-            self._fs.pipe_file(path, data)  # object stores replace an object as a whole
-            return
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        part = Path(folder) / f".{name}.{uuid.uuid4().hex}"
         try:
-            with part.open("wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-            part.replace(path)
+            if self._local:
+                _replace(Path(folder), name, data)
+            else:
+                self._fs.makedirs(folder, exist_ok=True)
+                self._fs.pipe_file(path, data)  # object stores replace an object as a whole
         except OSError as error:
-            part.unlink(missing_ok=True)
-            raise StoreError(f"cannot write {path}: {error.strerror}") from error
+            raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _replace(folder: Path, name: str, data: bytes) -> None:
+    """Write a file under another name, on the disk for good, and move it into place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{name}.{uuid.uuid4().hex}"
+    try:
+        with part.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(folder / name)
+        _sync(folder)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

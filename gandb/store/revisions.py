@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from gandb.core.errors import RevisionError, StoreError
 from gandb.schema.revision import HEAD, HISTORY
 from gandb.schema.views import create_views, drop_views
+from gandb.store.failures import in_one_line
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -47,7 +48,12 @@ def require_head(connection: sa.Connection, where: str) -> None:
 
 
 def upgrade(connection: sa.Connection, target: str = HEAD) -> None:
-    """Run the migrations up to ``target`` in the caller's transaction and rebuild the views."""
+    """Run the migrations up to ``target`` in the caller's transaction and rebuild the views.
+
+    Raises:
+        RevisionError: the store is newer, or the migration failed; the caller's transaction, which
+            ends with the error, then leaves the store as it was.
+    """
     from alembic import command
 
     revision = current(connection)
@@ -55,10 +61,17 @@ def upgrade(connection: sa.Connection, target: str = HEAD) -> None:
         raise RevisionError(
             f"the store has schema revision {revision}, newer than {HEAD}: it cannot be taken back"
         )
-    drop_views(connection)
-    command.upgrade(_config(connection), target)
-    if target == HEAD:
-        create_views(connection)
+    try:
+        drop_views(connection)
+        command.upgrade(_config(connection), target)
+        if target == HEAD:
+            create_views(connection)
+    except (sa.exc.ProgrammingError, sa.exc.InternalError, sa.exc.NotSupportedError) as error:
+        raise RevisionError(
+            f"cannot bring the store from revision {revision or 'none'} to {target}: "
+            f"{in_one_line(error.orig or error)}; nothing was changed (views and tables of your "
+            "own that stand on gandb's must be dropped before)"
+        ) from error
 
 
 def differences(connection: sa.Connection) -> list[str]:

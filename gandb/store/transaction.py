@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from gandb.store.merge import Merger
 
@@ -17,8 +18,9 @@ class Transaction:
         connection: the SQLAlchemy connection, for small statements.
     """
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, *, alone: bool) -> None:
         self.connection = connection
+        self._alone = alone
         self._merger = Merger(connection)
 
     def execute(self, statement: Any, parameters: Any = None) -> sa.CursorResult[Any]:
@@ -27,6 +29,11 @@ class Transaction:
 
     def merge(self, table: sa.Table, rows: pa.Table) -> int:
         """Take in the rows whose key is new; return how many (see `Merger.merge`)."""
+        if not self._alone:
+            raise RuntimeError(
+                f"rows of {table.name} are merged in a transaction that others may merge beside: "
+                "begin it with Store.write(alone=True)"
+            )
         return self._merger.merge(table, rows)
 
     def stage(self, table: sa.Table, rows: pa.Table) -> str:
@@ -38,7 +45,15 @@ class Transaction:
         self._merger.unstage(name)
 
     def insert_new(self, table: sa.Table, row: dict[str, Any]) -> bool:
-        """Insert one row unless its key is there; return whether it was new."""
+        """Insert one row unless its key is there; return whether it was new.
+
+        Where others write at the same time, the later of two equal rows waits for the earlier.
+        """
+        if self.connection.dialect.name == "postgresql":
+            statement = postgresql.insert(table).on_conflict_do_nothing(
+                index_elements=list(table.primary_key.columns)
+            )
+            return bool(self.execute(statement, row).rowcount)
         same = [c == row[c.name] for c in table.primary_key.columns]
         if self.execute(sa.select(sa.literal(1)).select_from(table).where(*same)).first():
             return False
