@@ -1,4 +1,4 @@
-"""Reading many rows as arrays: straight Arrow from DuckDB, COPY from PostgreSQL."""
+"""Many rows at once as Arrow tables: straight from DuckDB's memory, by COPY with PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import sqlalchemy as sa
 
@@ -16,6 +17,11 @@ _TYPES: tuple[tuple[type, pa.DataType], ...] = (
     (sa.Float, pa.float64()),
     (sa.String, pa.string()),
 )
+_CSV_ROWS = 65_536
+_HEX_WIDTH = 32
+
+
+# --- reading -----------------------------------------------------------------------------
 
 
 def fetch(connection: sa.Connection, query: sa.Select[Any]) -> pa.Table:
@@ -28,26 +34,11 @@ def fetch(connection: sa.Connection, query: sa.Select[Any]) -> pa.Table:
     """
     sql = str(query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
     schema = pa.schema([(c.name, _arrow_type(c.type)) for c in query.selected_columns])
-    driver: Any = connection.connection.driver_connection
     if connection.dialect.name == "duckdb":
+        driver: Any = connection.connection.driver_connection
         table: pa.Table = driver.execute(sql).to_arrow_table()
         return table.rename_columns(schema.names).cast(schema)
-    with driver.cursor() as cursor, cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv)") as out:
-        data = b"".join(bytes(part) for part in out)
-    if not data:
-        return schema.empty_table()
-    return pa_csv.read_csv(
-        pa.BufferReader(data),
-        read_options=pa_csv.ReadOptions(column_names=schema.names),
-        convert_options=pa_csv.ConvertOptions(
-            column_types=schema,
-            true_values=["t"],
-            false_values=["f"],
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
+    return copy_out(connection, sql.replace("%%", "%"), schema)  # psycopg's COPY has no parameters
 
 
 def fetch_ids(connection: sa.Connection, query: sa.Select[Any]) -> np.ndarray:
@@ -66,3 +57,85 @@ def _arrow_type(type_: Any) -> pa.DataType:
         if isinstance(type_, kind):
             return arrow
     raise TypeError(f"cannot fetch a column of type {type_} in bulk")
+
+
+# --- COPY, PostgreSQL alone --------------------------------------------------------------
+
+
+def copy_out(connection: sa.Connection, sql: str, schema: pa.Schema) -> pa.Table:
+    """Return the rows of a PostgreSQL query as a table of ``schema``."""
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv)") as out:
+        data = b"".join(bytes(part) for part in out)
+    if not data:
+        return schema.empty_table()
+    return pa_csv.read_csv(
+        pa.BufferReader(data),
+        read_options=pa_csv.ReadOptions(column_names=schema.names),
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        convert_options=pa_csv.ConvertOptions(
+            column_types=schema,
+            true_values=["t"],
+            false_values=["f"],
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+
+
+def copy_in(connection: sa.Connection, name: str, rows: pa.Table) -> None:
+    """Append rows to a PostgreSQL table by COPY; ``name`` is quoted where it must be."""
+    quote = connection.dialect.identifier_preparer.quote
+    columns = ", ".join(map(quote, rows.column_names))
+    driver: Any = connection.connection.driver_connection
+    options = pa_csv.WriteOptions(include_header=False)
+    with (
+        driver.cursor() as cursor,
+        cursor.copy(f"COPY {name} ({columns}) FROM STDIN (FORMAT csv)") as out,
+    ):
+        for batch in rows.to_batches(max_chunksize=_CSV_ROWS):
+            sink = pa.BufferOutputStream()
+            pa_csv.write_csv(_as_text(batch), sink, options)
+            out.write(sink.getvalue())
+
+
+def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Write UUIDs as hexadecimal and lists as PostgreSQL's array literals."""
+    columns = []
+    for column in batch.columns:
+        if isinstance(column.type, pa.UuidType):
+            columns.append(_hex(column))
+        elif pa.types.is_list(column.type):
+            columns.append(_array_literals(column))
+        else:
+            columns.append(column)
+    return pa.record_batch(columns, names=batch.schema.names)
+
+
+def _array_literals(lists: pa.ListArray) -> pa.StringArray:
+    """Write lists of texts as ``{"a","b"}``."""
+    texts = lists.flatten()
+    for special in ("\\", '"'):
+        texts = pc.replace_substring(texts, special, "\\" + special)
+    texts = pc.binary_join_element_wise('"', texts, '"', "").fill_null("NULL")
+    offsets = np.zeros(len(lists) + 1, np.int32)
+    np.cumsum(pc.list_value_length(lists).fill_null(0), out=offsets[1:])
+    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), texts), ",")
+    literals = pc.binary_join_element_wise("{", joined, "}", "")
+    return pc.if_else(lists.is_valid(), literals, None)
+
+
+def _hex(ids: pa.ExtensionArray) -> pa.StringArray:
+    storage = ids.storage
+    width = 16
+    raw = storage.buffers()[1]
+    start = storage.offset * width
+    text = raw[start : start + len(storage) * width].to_pybytes().hex().encode()
+    offsets = np.arange(len(storage) + 1, dtype=np.int32) * _HEX_WIDTH
+    validity = None
+    if storage.null_count:
+        validity = pa.array(np.asarray(storage.is_valid()), pa.bool_()).buffers()[1]
+    return pa.StringArray.from_buffers(
+        len(storage), pa.py_buffer(offsets), pa.py_buffer(text), validity
+    )

@@ -1,8 +1,9 @@
 """The staged merge: how rows enter a table in bulk.
 
-An Arrow batch becomes a temporary relation, and one ``INSERT ... SELECT`` takes in those rows whose
-key the table does not hold yet. Redoing it changes nothing. On DuckDB the relation is the Arrow
-memory itself and an anti-join finds new rows; on PostgreSQL it is a temporary table filled by COPY.
+Of an Arrow batch, those rows go in whose key the table does not hold yet. Redoing it changes
+nothing. On DuckDB the batch is read from Arrow's memory by one ``INSERT ... SELECT`` with an
+anti-join. On PostgreSQL only the keys are staged, to learn which are known; the other rows go in by
+one COPY, sorted by key, so that neighbours meet the same pages of index and parent.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import sqlalchemy as sa
 
-_HEX_WIDTH = 32
+from gandb.core.errors import InputError
+from gandb.store.bulk import copy_in, copy_out
+from gandb.store.loading import loading
+
+_ORDINAL = "ordinal_"
 
 
 class Merger:
@@ -33,93 +37,129 @@ class Merger:
         Args:
             table: where they go.
             rows: one column per table column (absent ones become null); ids as Arrow UUIDs. A key
-                occurs once in ``rows``.
+                occurs once in ``rows``; PostgreSQL refuses doubles, DuckDB does not look.
+
+        Raises:
+            InputError: a text holds a NUL character, which PostgreSQL cannot keep.
         """
         if not rows.num_rows:
             return 0
-        with_key = [c.name for c in table.primary_key.columns]
-        stage = self._stage(table, rows)
-        columns = ", ".join(self._quote(name) for name in rows.column_names)
-        source = ", ".join(self._expression(table, name) for name in rows.column_names)
-        same = " AND ".join(f"t.{self._quote(k)} = s.{self._quote(k)}" for k in with_key)
-        name = self._quote(table.name)
-        result = self._connection.exec_driver_sql(
-            f"INSERT INTO {name} ({columns}) SELECT {source} FROM {stage} AS s "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {same})"
-            + ("" if self._duckdb else " ON CONFLICT DO NOTHING")
+        _refuse_nul(table, rows)
+        return (
+            self._merge_duckdb(table, rows) if self._duckdb else self._merge_postgres(table, rows)
         )
-        added = result.scalar_one() if self._duckdb else result.rowcount
-        self._unstage(stage)
-        return int(added)
 
     def stage(self, table: sa.Table, rows: pa.Table) -> str:
         """Make ``rows`` a temporary relation with ``table``'s column types; return its name."""
-        return self._stage(table, rows)
+        if self._duckdb:
+            name = _new_name()
+            _driver(self._connection).register(name, rows)
+            return name
+        return self._stage(rows, {c: table.c[c].type for c in rows.column_names})
 
     def unstage(self, name: str) -> None:
         """Drop a temporary relation."""
-        self._unstage(name)
-
-    def _expression(self, table: sa.Table, name: str) -> str:
-        quoted = f"s.{self._quote(name)}"
-        if self._duckdb and isinstance(table.c[name].type, sa.JSON):
-            return f"{quoted}::JSON"
-        return quoted
-
-    def _stage(self, table: sa.Table, rows: pa.Table) -> str:
-        name = f"stage_{uuid.uuid4().hex}"
-        if self._duckdb:
-            _driver(self._connection).register(name, rows)
-            return name
-        dialect = self._connection.dialect
-        columns = ", ".join(
-            f"{self._quote(c)} {table.c[c].type.compile(dialect)}" for c in rows.column_names
-        )
-        self._connection.exec_driver_sql(f"CREATE TEMP TABLE {name} ({columns}) ON COMMIT DROP")
-        with _driver(self._connection).cursor().copy(f"COPY {name} FROM STDIN (FORMAT csv)") as out:
-            options = pa_csv.WriteOptions(include_header=False)
-            for batch in rows.to_batches(max_chunksize=65_536):
-                sink = pa.BufferOutputStream()
-                pa_csv.write_csv(_as_text(batch), sink, options)
-                out.write(sink.getvalue())
-        self._connection.exec_driver_sql(f"ANALYZE {name}")
-        return name
-
-    def _unstage(self, name: str) -> None:
         if self._duckdb:
             _driver(self._connection).unregister(name)
         else:
             self._connection.exec_driver_sql(f"DROP TABLE {name}")
+
+    # --- DuckDB --------------------------------------------------------------------------
+
+    def _merge_duckdb(self, table: sa.Table, rows: pa.Table) -> int:
+        columns = ", ".join(map(self._quote, rows.column_names))
+        source = ", ".join(
+            f"s.{self._quote(c)}" + ("::JSON" if isinstance(table.c[c].type, sa.JSON) else "")
+            for c in rows.column_names
+        )
+        name = self._quote(table.name)
+        stage = self.stage(table, rows)
+        result = self._connection.exec_driver_sql(
+            f"INSERT INTO {name} ({columns}) SELECT {source} FROM {stage} AS s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {self._same_key(table)})"
+        )
+        added = int(result.scalar_one())
+        self.unstage(stage)
+        return added
+
+    # --- PostgreSQL ----------------------------------------------------------------------
+
+    def _merge_postgres(self, table: sa.Table, rows: pa.Table) -> int:
+        name = self._quote(table.name)
+        filled = self._connection.exec_driver_sql(f"SELECT EXISTS (SELECT 1 FROM {name})").scalar()
+        if filled:
+            rows = self._without_known(table, rows)
+        if not rows.num_rows:
+            return 0
+        rows = _sorted_by_key(table, rows)
+        if filled:
+            copy_in(self._connection, name, rows)
+        else:
+            with loading(self._connection, table.name, rows.num_rows):
+                copy_in(self._connection, name, rows)
+        return int(rows.num_rows)
+
+    def _without_known(self, table: sa.Table, rows: pa.Table) -> pa.Table:
+        """Drop the rows whose key the table holds."""
+        keys = [c.name for c in table.primary_key.columns]
+        staged = rows.select(keys).append_column(_ORDINAL, pa.array(np.arange(rows.num_rows)))
+        types = {c: table.c[c].type for c in keys} | {_ORDINAL: sa.BigInteger()}
+        stage = self._stage(staged, types)
+        known = copy_out(
+            self._connection,
+            f"SELECT s.{_ORDINAL} FROM {stage} AS s WHERE EXISTS "
+            f"(SELECT 1 FROM {self._quote(table.name)} AS t WHERE {self._same_key(table)})",
+            pa.schema([(_ORDINAL, pa.int64())]),
+        )
+        self.unstage(stage)
+        new = np.ones(rows.num_rows, np.bool_)
+        new[known.column(0).to_numpy()] = False
+        return rows if new.all() else rows.filter(pa.array(new))
+
+    def _stage(self, rows: pa.Table, types: dict[str, Any]) -> str:
+        name = _new_name()
+        dialect = self._connection.dialect
+        columns = ", ".join(f"{self._quote(c)} {t.compile(dialect)}" for c, t in types.items())
+        self._connection.exec_driver_sql(f"CREATE TEMP TABLE {name} ({columns}) ON COMMIT DROP")
+        copy_in(self._connection, name, rows)
+        return name
+
+    def _same_key(self, table: sa.Table) -> str:
+        keys = [self._quote(c.name) for c in table.primary_key.columns]
+        return " AND ".join(f"t.{k} = s.{k}" for k in keys)
+
+
+def _new_name() -> str:
+    return f"stage_{uuid.uuid4().hex}"
 
 
 def _driver(connection: sa.Connection) -> Any:
     return connection.connection.driver_connection
 
 
-def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Write UUIDs as hexadecimal and lists as PostgreSQL array literals, for COPY's CSV."""
-    columns = []
-    for column in batch.columns:
-        if isinstance(column.type, pa.UuidType):
-            columns.append(_hex(column))
-        elif pa.types.is_list(column.type):
-            joined = pc.binary_join(column, ",")
-            columns.append(pc.binary_join_element_wise("{", joined, "}", ""))
-        else:
-            columns.append(column)
-    return pa.record_batch(columns, names=batch.schema.names)
+def _sorted_by_key(table: sa.Table, rows: pa.Table) -> pa.Table:
+    keys = [c.name for c in table.primary_key.columns]
+    plain = {k: _storage(rows.column(k)) for k in keys}
+    order = pc.sort_indices(pa.table(plain), [(k, "ascending") for k in keys])
+    return rows.take(order)
 
 
-def _hex(ids: pa.ExtensionArray) -> pa.StringArray:
-    storage = ids.storage
-    width = 16
-    raw = storage.buffers()[1]
-    start = storage.offset * width
-    text = raw[start : start + len(storage) * width].to_pybytes().hex().encode()
-    offsets = np.arange(len(storage) + 1, dtype=np.int32) * _HEX_WIDTH
-    validity = None
-    if storage.null_count:
-        validity = pa.array(np.asarray(storage.is_valid()), pa.bool_()).buffers()[1]
-    return pa.StringArray.from_buffers(
-        len(storage), pa.py_buffer(offsets), pa.py_buffer(text), validity
-    )
+def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return UUIDs as 16 bytes, other columns as they are."""
+    if not isinstance(column.type, pa.UuidType):
+        return column
+    return pa.chunked_array([chunk.storage for chunk in column.chunks], pa.binary(16))
+
+
+def _refuse_nul(table: sa.Table, rows: pa.Table) -> None:
+    for name in rows.column_names:
+        column = rows.column(name)
+        if not pa.types.is_string(column.type):
+            continue
+        nul = "\\u0000" if isinstance(table.c[name].type, sa.JSON) else "\x00"
+        if pc.any(pc.match_substring(column, nul)).as_py():
+            row = pc.index(pc.match_substring(column, nul), True).as_py()
+            raise InputError(
+                f"{table.name}.{name}: {column[row].as_py()[:80]!r} holds a NUL character, which "
+                "PostgreSQL cannot keep; remove it"
+            )
