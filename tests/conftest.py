@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from tests import postgres
+
+# Compiling a kernel takes its time once; how long an example takes says nothing on shared machines.
+hypothesis.settings.register_profile("gandb", deadline=None)
+hypothesis.settings.load_profile("gandb")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -22,8 +22,8 @@ from gandb.core.compositions import uuid_array
 from gandb.core.ids import Domain
 from gandb.core.kernels import hash_rows
 from gandb.datasets.versions import member_compositions
-from gandb.jobs.queue import chunk_results
 from gandb.identity.novelty import ReferenceSet
+from gandb.jobs.queue import chunk_results
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
 from gandb.store import Store, Transaction
