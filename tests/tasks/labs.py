@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gandb.core.config import Settings
@@ -15,7 +16,9 @@ from gandb.sources.sample import sample_files
 from gandb.store import Store
 from gandb.tasks import TASKS
 from gandb.tasks.data import Checkpoint, checkpoint_of_job
+from gandb.tasks.generation import generation_job
 from gandb.tasks.importing import import_job
+from gandb.tasks.novelty import novelty_job
 from gandb.tasks.training import training_job
 
 TINY = {
@@ -70,3 +73,40 @@ def train(store: Store, model: str, version: versions.Version, seed: int = 0) ->
     options = TINY if model == "matgan" else None
     (job,) = work(store, training_job(model, version, seed, options))
     return checkpoint_of_job(store, job.id)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A store with a dataset version, two checkpoints, two generation jobs of each, and novelty."""
+
+    store: Store
+    version: versions.Version
+    checkpoints: dict[str, Checkpoint]
+    jobs: dict[tuple[str, int], Job]
+
+
+MODELS = ("matgan", "count_given_element")
+SAMPLES, CHUNK = 2_300, 500
+
+
+def make_lab(
+    address: str,
+    folder: Path,
+    files: Sequence[Path],
+    *,
+    threads: int = 1,
+    seeds: Sequence[int] = (0, 1),
+) -> Lab:
+    """Do everything once."""
+    store = make_store(address, folder)
+    version = import_and_split(store, files)
+    checkpoints = {model: train(store, model, version) for model in MODELS}
+    jobs = {}
+    for seed in seeds:
+        wanted = [generation_job(c, SAMPLES, seed, chunk_size=CHUNK) for c in checkpoints.values()]
+        for model, job in zip(checkpoints, work(store, *wanted, threads=threads), strict=True):
+            jobs[model, seed] = job
+    chosen = selection.by_condition(store, "band_gap > 0.1")
+    other, _ = versions.create(store, "gapped", chosen, "with a gap")
+    work(store, *(novelty_job(store, c, other) for c in checkpoints.values()), threads=threads)
+    return Lab(store, version, checkpoints, jobs)
