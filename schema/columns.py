@@ -16,6 +16,9 @@ TextList = sa.ARRAY(sa.Text())
 Moment = sa.DateTime(timezone=False)
 """A moment in UTC."""
 
+LABEL = "none"
+"""Unit of a number that measures nothing: a seed, a place in an order."""
+
 
 def column(
     name: str,
@@ -34,14 +37,22 @@ def column(
         name: name in the database.
         type_: SQLAlchemy type.
         meaning: what a value says, one sentence.
-        unit: its unit; empty where there is none.
+        unit: its unit; ``"1"`` for a ratio, `LABEL` for a number that measures nothing, and empty
+            for what is no number.
         provenance: who states the value: a source, gandb, a user, a worker.
         constraints: further column arguments of SQLAlchemy, such as a foreign key.
         nullable: whether a value may be missing.
         options: further keywords of ``sqlalchemy.Column``.
         volatile: the value depends on when or where the work ran (times, hosts, leases), so that
             it is left out when the content of two stores is compared.
+
+    Raises:
+        ValueError: it is not said what the column means, who states it, or what it is counted in.
     """
+    if not meaning or not provenance:
+        raise ValueError(f"column {name} needs a meaning and a provenance")
+    if isinstance(type_, (sa.Numeric, sa.Float, sa.Integer)) and not unit:
+        raise ValueError(f"column {name} is a number and needs a unit")
     return sa.Column(
         name,
         type_,

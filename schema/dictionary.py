@@ -11,6 +11,19 @@ from gandb.schema.tables import metadata
 from gandb.schema.views import VIEWS, load_view
 
 
+_TYPE_NAMES: dict[type, str] = {
+    sa.BigInteger: "bigint",
+    sa.Boolean: "boolean",
+    sa.DateTime: "timestamp",
+    sa.Double: "double",
+    sa.Integer: "integer",
+    sa.JSON: "json",
+    sa.SmallInteger: "smallint",
+    sa.Text: "text",
+    sa.Uuid: "uuid",
+}
+
+
 def relations() -> list[dict[str, Any]]:
     """List views and tables with what a row of them is."""
     views = [{"name": v, "kind": "view", "meaning": load_view(v).comment} for v in VIEWS]
@@ -51,13 +64,13 @@ def _describe_view(name: str) -> list[dict[str, Any]]:
             rows.append({**_inherited(name, note[2:]), "column": column})
             continue
         parts = [part.strip() for part in note.split("|")]
-        if len(parts) != 3:
+        if len(parts) != 4:
             raise IntegrityError(f"view {name}, column {column}: cannot read the note {note!r}")
-        meaning, unit, provenance = parts
+        type_, meaning, unit, provenance = parts
         rows.append(
             {
                 "column": column,
-                "type": "",
+                "type": type_,
                 "unit": unit,
                 "meaning": meaning,
                 "provenance": provenance,
@@ -77,4 +90,4 @@ def _inherited(view: str, origin: str) -> dict[str, Any]:
 def _type_name(type_: Any) -> str:
     if isinstance(type_, sa.ARRAY):
         return "text[]"
-    return str(type(type_).__name__).lower().replace("datetime", "timestamp")
+    return _TYPE_NAMES[type(type_)]

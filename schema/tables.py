@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gandb.core.units import PROPERTIES
-from gandb.schema.columns import Json, Moment, TextList, column
+from gandb.schema.columns import LABEL, Json, Moment, TextList, column
 
 metadata = sa.MetaData()
 
@@ -94,7 +94,11 @@ def _composition_facts() -> list[sa.Column[Any]]:
             provenance=from_counts,
         ),
         column(
-            "n_elements", sa.SmallInteger(), "Number of different elements.", provenance=from_counts
+            "n_elements",
+            sa.SmallInteger(),
+            "Number of different elements.",
+            unit="elements",
+            provenance=from_counts,
         ),
         column(
             "n_atoms",
@@ -137,6 +141,7 @@ composition_element = sa.Table(
         "atomic_number",
         sa.SmallInteger(),
         "Atomic number of the element.",
+        unit=LABEL,
         provenance="gandb: from the reduced composition",
     ),
     column(
@@ -205,6 +210,7 @@ entry = sa.Table(
         "ordinal",
         sa.Integer(),
         "0, 1, 2 ... among records of one file that are equal in everything.",
+        unit=LABEL,
         provenance="gandb",
     ),
     *(
@@ -234,7 +240,14 @@ snapshot_reject = sa.Table(
     metadata,
     _ref("snapshot_id", "source_snapshot.id", "The snapshot.", primary_key=True),
     column("file", sa.Text(), "Name of the file.", provenance="user", primary_key=True),
-    column("line", sa.BigInteger(), "Line or row, from 1.", provenance="gandb", primary_key=True),
+    column(
+        "line",
+        sa.BigInteger(),
+        "Line or row, from 1.",
+        unit=LABEL,
+        provenance="gandb",
+        primary_key=True,
+    ),
     column("reason", sa.Text(), "Why the row was rejected.", provenance="gandb", primary_key=True),
     column("raw", sa.Text(), "The row, at most 1,000 characters.", provenance="source"),
     info={**CONTENT, "meaning": "Rows that were not taken in, with the reason."},
@@ -276,6 +289,7 @@ dataset_number = sa.Table(
         "number",
         sa.Integer(),
         "Number of the version, from 1.",
+        unit=LABEL,
         provenance="gandb",
         primary_key=True,
         autoincrement=False,
@@ -294,7 +308,7 @@ dataset_change = sa.Table(
     metadata,
     _ref("version_id", "dataset_version.id", "The version.", primary_key=True),
     _ref("entry_id", "entry.id", "An entry added or dropped.", primary_key=True),
-    column("change", sa.SmallInteger(), "1 added, -1 dropped.", provenance="gandb"),
+    column("change", sa.SmallInteger(), "1 added, -1 dropped.", unit=LABEL, provenance="gandb"),
     column("split", sa.Text(), "train, validation or test.", provenance="gandb"),
     info={
         **BULK,
@@ -342,8 +356,14 @@ checkpoint = sa.Table(
     _ref("model_id", "model.id", "The model."),
     _ref("dataset_version_id", "dataset_version.id", "What it was trained on (train split)."),
     _ref("job_id", "job.id", "The job that trained it."),
-    column("seed", sa.BigInteger(), "Seed of the training.", provenance="user"),
-    column("iteration", sa.BigInteger(), "Training iterations done.", provenance="worker"),
+    column("seed", sa.BigInteger(), "Seed of the training.", unit=LABEL, provenance="user"),
+    column(
+        "iteration",
+        sa.BigInteger(),
+        "Training iterations done.",
+        unit="iterations",
+        provenance="worker",
+    ),
     column("sha256", sa.Text(), "Its weights.", sa.ForeignKey("blob.sha256"), provenance="worker"),
     info={**CONTENT, "meaning": "Trained weights; what candidates are sampled from."},
 )
@@ -390,6 +410,7 @@ generation_event = sa.Table(
         "chunk",
         sa.Integer(),
         "Chunk of the job.",
+        unit=LABEL,
         provenance="worker",
         primary_key=True,
         autoincrement=False,
@@ -409,6 +430,7 @@ generation_event = sa.Table(
         "first_index",
         sa.BigInteger(),
         "Sample of the job, from 0, at which it came up first in this chunk.",
+        unit=LABEL,
         provenance="worker",
     ),
     info={**BULK, "meaning": "Which job and chunk made a candidate, and how often."},
@@ -456,11 +478,12 @@ metric = sa.Table(
         "step",
         sa.BigInteger(),
         "Training iteration, or number of samples N.",
+        unit="iterations or samples",
         provenance="gandb",
         primary_key=True,
         autoincrement=False,
     ),
-    column("value", sa.Double(), "The value; shares are of 1.", provenance="gandb"),
+    column("value", sa.Double(), "The value; shares are of 1.", unit="1", provenance="gandb"),
     _ref("recipe_id", "recipe.id", "How it was checked.", nullable=True),
     info={
         **CONTENT,
@@ -485,14 +508,14 @@ job = sa.Table(
         provenance="user",
         use_alter=True,
     ),
-    column("seed", sa.BigInteger(), "Seed.", provenance="user", nullable=True),
+    column("seed", sa.BigInteger(), "Seed.", unit=LABEL, provenance="user", nullable=True),
     column(
         "code_version",
         sa.Text(),
         "Version of gandb that started it.",
         provenance="gandb",
     ),
-    column("n_chunks", sa.Integer(), "Number of chunks.", provenance="gandb"),
+    column("n_chunks", sa.Integer(), "Number of chunks.", unit="chunks", provenance="gandb"),
     column(
         "state",
         sa.Text(),
@@ -519,6 +542,7 @@ job_chunk = sa.Table(
         "chunk",
         sa.Integer(),
         "Number of the chunk, from 0; the last one closes the job.",
+        unit=LABEL,
         provenance="gandb",
         primary_key=True,
         autoincrement=False,
@@ -534,7 +558,8 @@ job_chunk = sa.Table(
         volatile=True, nullable=True,
     ),
     column(
-        "attempts", sa.Integer(), "How often it was begun.", provenance="worker", volatile=True,
+        "attempts", sa.Integer(), "How often it was begun.", unit="attempts",
+        provenance="worker", volatile=True,
     ),
     column(
         "progress", sa.BigInteger(), "Steps done.", unit="steps", provenance="worker",
@@ -549,12 +574,19 @@ job_attempt = sa.Table(
     metadata,
     _ref("job_id", "job.id", "The job.", primary_key=True),
     column(
-        "chunk", sa.Integer(), "Chunk.", provenance="gandb", primary_key=True, autoincrement=False
+        "chunk",
+        sa.Integer(),
+        "Chunk.",
+        unit=LABEL,
+        provenance="gandb",
+        primary_key=True,
+        autoincrement=False,
     ),
     column(
         "attempt",
         sa.Integer(),
         "Number of the attempt, from 1.",
+        unit=LABEL,
         provenance="gandb",
         primary_key=True,
         autoincrement=False,

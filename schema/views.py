@@ -30,7 +30,7 @@ class View:
     Attributes:
         comment: what a row is.
         sql: the query.
-        notes: for each column ``= table.column`` or ``meaning | unit | provenance``.
+        notes: for each column ``= table.column`` or ``type | meaning | unit | provenance``.
     """
 
     name: str

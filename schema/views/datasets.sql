@@ -1,6 +1,6 @@
 -- One row per numbered dataset version.
 SELECT
-    d.name || '@' || CAST(n.number AS TEXT) AS dataset, -- Name and number, as used everywhere. | | gandb
+    d.name || '@' || CAST(n.number AS TEXT) AS dataset, -- text | Name and number, as used everywhere. | | gandb
     d.name, -- = dataset.name
     n.number, -- = dataset_number.number
     n.version_id, -- = dataset_number.version_id

@@ -6,14 +6,14 @@ SELECT
     k.dataset, -- = datasets.dataset
     k.seed AS training_seed, -- = checkpoint.seed
     j.seed AS generation_seed, -- = job.seed
-    max(x.step) AS n_samples, -- Samples drawn. | samples | gandb
-    max(CASE WHEN x.name = 'cnen_strict' THEN x.value END) AS cnen_strict, -- Samples that pass cnen_strict. | share | gandb: metric cnen_strict at N = n_samples
-    max(CASE WHEN x.name = 'cnen_default' THEN x.value END) AS cnen_default, -- Samples that pass cnen_default. | share | gandb: metric cnen_default at N = n_samples
-    max(CASE WHEN x.name = 'cnen_matgan' THEN x.value END) AS cnen_matgan, -- Samples that pass cnen_matgan. | share | gandb: metric cnen_matgan at N = n_samples
-    max(CASE WHEN x.name = 'uniqueness' THEN x.value END) AS uniqueness, -- Distinct compositions among samples. | share | gandb: metric uniqueness at N = n_samples
-    max(CASE WHEN x.name = 'novelty' THEN x.value END) AS novelty, -- Distinct compositions that are not in the training dataset version. | share | gandb: metric novelty at N = n_samples
-    max(CASE WHEN x.name = 'recovery' THEN x.value END) AS recovery, -- Held-out test compositions that were generated. | share | gandb: metric recovery at N = n_samples
-    max(CASE WHEN x.name = 'rejected' THEN x.value END) AS rejected, -- Samples that could not be decoded. | share | gandb: metric rejected at N = n_samples
+    max(x.step) AS n_samples, -- bigint | Samples drawn. | samples | gandb
+    max(CASE WHEN x.name = 'cnen_strict' THEN x.value END) AS cnen_strict, -- double | Share of samples that pass cnen_strict. | 1 | gandb: metric cnen_strict at N = n_samples
+    max(CASE WHEN x.name = 'cnen_default' THEN x.value END) AS cnen_default, -- double | Share of samples that pass cnen_default. | 1 | gandb: metric cnen_default at N = n_samples
+    max(CASE WHEN x.name = 'cnen_matgan' THEN x.value END) AS cnen_matgan, -- double | Share of samples that pass cnen_matgan. | 1 | gandb: metric cnen_matgan at N = n_samples
+    max(CASE WHEN x.name = 'uniqueness' THEN x.value END) AS uniqueness, -- double | Distinct compositions per sample. | 1 | gandb: metric uniqueness at N = n_samples
+    max(CASE WHEN x.name = 'novelty' THEN x.value END) AS novelty, -- double | Share of distinct compositions that are not in the training dataset version. | 1 | gandb: metric novelty at N = n_samples
+    max(CASE WHEN x.name = 'recovery' THEN x.value END) AS recovery, -- double | Share of held-out test compositions that were generated. | 1 | gandb: metric recovery at N = n_samples
+    max(CASE WHEN x.name = 'rejected' THEN x.value END) AS rejected, -- double | Share of samples that could not be decoded. | 1 | gandb: metric rejected at N = n_samples
     k.checkpoint_id -- = checkpoint.id
 FROM job AS j
 JOIN checkpoints AS k ON k.checkpoint_id = j.checkpoint_id

@@ -4,8 +4,8 @@ SELECT
     g.reduced_formula, -- = candidate.reduced_formula
     e.job_id AS generation_job_id, -- = generation_event.job_id
     j.seed AS generation_seed, -- = job.seed
-    sum(e.times) AS times, -- How often this job generated it. | samples | gandb: sum over generation_event
-    min(e.first_index) AS first_index, -- Sample of the job at which it came up first. | | gandb: least over generation_event
+    CAST(sum(e.times) AS BIGINT) AS times, -- bigint | How often this job generated it. | samples | gandb: sum over generation_event
+    min(e.first_index) AS first_index, -- bigint | Sample of the job, from 0, at which it came up first. | none | gandb: least over generation_event
     k.checkpoint_id, -- = checkpoint.id
     k.model, -- = model.name
     k.training_job_id, -- = checkpoint.job_id
