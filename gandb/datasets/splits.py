@@ -27,7 +27,8 @@ class SplitRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > _TOLERANCE:
+        usable = all(f >= 0 for f in self.fractions)  # which NaN is not
+        if not usable or not abs(sum(self.fractions) - 1) <= _TOLERANCE:
             raise UsageError(
                 f"split fractions {', '.join(f'{f:g}' for f in self.fractions)} must be three "
                 "numbers of at least 0 that add up to 1, such as 0.9,0.05,0.05"
@@ -68,7 +69,7 @@ class SplitRecipe:
         Returns:
             uint8 (n,), indexes into `SPLITS`.
         """
-        words = np.ascontiguousarray(composition_ids).view(np.uint64).reshape(-1, 2)
+        words = np.ascontiguousarray(composition_ids).view("<u8").reshape(-1, 2)
         with np.errstate(over="ignore"):
             mixed = _mix(words[:, 0] ^ _mix(words[:, 1] ^ _mix(np.uint64(self.seed) + _GOLDEN)))
         place = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53  # uniform in [0, 1)

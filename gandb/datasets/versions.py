@@ -37,6 +37,7 @@ from gandb.store.bulk import fetch, ids_from_text
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _SPLIT_NAMES = pa.array(SPLITS)
+_LONGEST = 2
 
 
 @dataclass(frozen=True)
@@ -203,8 +204,8 @@ def create(
         split: how to split; by default as the parent, else 0.9, 0.05, 0.05.
 
     Returns:
-        the version and whether it is new: the same members and splits as the newest version make
-        no further one.
+        the version and whether it is new: the same members under the same split recipe as the
+        newest version make no further one.
 
     Raises:
         UsageError: the name cannot be used, or nothing was selected.
@@ -215,13 +216,21 @@ def create(
         raise UsageError(
             f"no entry was selected for {name!r}: a dataset version needs at least one"
         )
+    if len(selection.entry_ids) != len(selection.composition_ids):
+        raise ValueError(
+            f"{len(selection.entry_ids)} entries with {len(selection.composition_ids)} compositions"
+        )
     with store.write() as tx:
         existing = _versions(tx.connection, name)
         parent = existing[-1] if existing else None
         if split is None:
             split = _inherited(parent)
         members = _Members.of(selection, split)
-        if parent is not None and _hash_of(tx, parent.id) == members.hash():
+        if (
+            parent is not None
+            and parent.split_recipe == split.as_json()
+            and _hash_of(tx, parent.id) == members.hash()
+        ):
             return parent, False
         version_id = members.version_id(split, parent)
         row = {
@@ -286,7 +295,11 @@ def _write_changes(
     parent: Version | None,
     split: SplitRecipe,
 ) -> None:
-    """Write all members, or what differs from the parent if that is shorter."""
+    """Write what differs from the parent; all members where the chain would grow too long.
+
+    Who reads a version reads its whole chain, so a chain holds at most `_LONGEST` times as many
+    changes as the version has members. All entries of a chain keep their split.
+    """
     ids, splits = members.ids, members.splits
     change = np.ones(len(ids), np.int16)
     bases = [version_id]
@@ -294,13 +307,20 @@ def _write_changes(
         old_ids, old_splits = _read_members(tx.connection, parent.id)
         added = ~np.isin(ids, old_ids)
         dropped = ~np.isin(old_ids, ids)
-        if added.sum() + dropped.sum() < len(ids):
+        chain = [
+            r[0]
+            for r in tx.execute(
+                sa.select(dataset_base.c.base_id).where(dataset_base.c.version_id == parent.id)
+            )
+        ]
+        held = sa.select(sa.func.count()).where(dataset_change.c.version_id.in_(chain))
+        differing = int(added.sum() + dropped.sum())
+        if tx.execute(held).scalar_one() + differing <= _LONGEST * len(ids):
             ids = np.concatenate([ids[added], old_ids[dropped]])
             splits = np.concatenate([splits[added], old_splits[dropped]])
             change = np.ones(len(ids), np.int16)
             change[added.sum() :] = -1
-            chain = sa.select(dataset_base.c.base_id).where(dataset_base.c.version_id == parent.id)
-            bases += [r[0] for r in tx.execute(chain)]
+            bases += chain
     raw = np.frombuffer(ids.tobytes(), np.uint8).reshape(-1, 16)
     own = np.tile(np.frombuffer(version_id.bytes, np.uint8), (len(raw), 1))
     rows = pa.table(
