@@ -15,8 +15,9 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
-from gandb.core.errors import InputError, UsageError
+from gandb.core.errors import InputError, NotFoundError, UsageError
 from gandb.core.ids import Domain, json_id
+from gandb.core.units import PROPERTIES
 from gandb.datasets.versions import Version
 from gandb.generators import MODELS, TrainingData
 from gandb.generators import get as get_model
@@ -46,7 +47,7 @@ def training_job(
     """Describe the job of training ``model`` on a dataset version.
 
     Raises:
-        NotFoundError: the model is unknown; names those that exist.
+        NotFoundError: the model or the property of a condition is unknown; names what exists.
         UsageError: an option cannot be.
     """
     known = get_model(model)
@@ -55,6 +56,9 @@ def training_job(
     if known.trained:
         config = getattr(known.load_module(), known.config).of(options or {})
         chosen, total = config_json(config), int(config.iterations)
+        condition = chosen.get("condition")
+        if condition is not None and condition["property"] not in PROPERTIES:
+            raise NotFoundError.naming("property", condition["property"], PROPERTIES)
     elif options:
         raise UsageError(f"{model} takes no options, but got {', '.join(sorted(options))}")
     return JobSpec(
