@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from gandb.core.config import Settings
 from gandb.core.errors import InputError, IntegrityError, StoreError
 from gandb.jobs import leases, queue, worker
 from gandb.jobs.heart import Heart, InterruptedWorkError
 from gandb.jobs.records import Context, Outcome, State, Task
 from gandb.jobs.worker import StopSignal, Worker
-from gandb.store import Store
+from gandb.store import Store, Transaction
 from tests.jobs.stubs import LEASE, note, noted, notes
 
 
@@ -118,6 +121,32 @@ def test_damage_is_not_tried_again(duckdb_store: Store) -> None:
     assert run(duckdb_store, task) == 0
     assert calls() == 1
     assert queue.get(duckdb_store, made.id).state is State.FAILED
+
+
+@pytest.mark.postgres
+def test_a_database_that_goes_away_in_the_middle_leaves_nothing(
+    postgres_database: str, tmp_path: Path
+) -> None:
+    store = Store.create(Settings(postgres_database), str(tmp_path / "blobs"))
+    made = queue.submit(store, notes())
+    merges: list[int] = []
+
+    def task(context: Context) -> Outcome:
+        plain = note(context)
+
+        def merge(tx: Transaction) -> None:
+            plain.merge(tx)
+            merges.append(len(noted(store)))
+            if len(merges) == 1:
+                tx.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+        return Outcome(merge, plain.result)
+
+    assert run(store, task) == 1
+    assert merges == [0, 0]
+    assert noted(store) == ["a 0"]
+    (warning,) = [e["message"] for e in queue.events(store, made.id) if e["level"] == "warning"]
+    assert "the transaction was taken back" in warning
 
 
 # --- stopping ----------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class Lab:
 
 
 MODELS = ("matgan", "count_given_element")
-SAMPLES, CHUNK = 2_300, 500
+SAMPLES, CHUNK = 2_300, 900
 
 
 def make_lab(
