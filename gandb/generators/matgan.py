@@ -103,11 +103,11 @@ class MatGANConfig:
     """
 
     preset: str = "compact"
-    iterations: int = 3000
+    iterations: int = 1500
     batch_size: int = 256
     generator_batch: int = 512
     critic_steps: int = 2
-    penalty: float = 2.0
+    penalty: float = 0.3
     penalty_every: int = 2
     generator_rate: float = 1e-3
     critic_rate: float = 1e-3
