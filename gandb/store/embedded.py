@@ -87,7 +87,10 @@ class DuckDBEngine:
                 with self._transaction(making / DUCKDB_FILE) as connection:
                     yield connection
                 if left := [p.name for p in making.iterdir() if p.name != DUCKDB_FILE]:
-                    raise StoreError(f"DuckDB could not finish {self.path} (it left {left[0]})")
+                    raise StoreError(
+                        f"cannot make a store in {self.directory}: DuckDB did not write all of it "
+                        f"(it left {left[0]}); is the disk full?"
+                    )
                 (making / DUCKDB_FILE).rename(self.path)
                 making.rmdir()
             except BaseException as error:

@@ -9,6 +9,8 @@ one COPY, sorted by key, so that neighbours meet the same pages of index and par
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -52,35 +54,52 @@ class Merger:
     def stage(self, table: sa.Table, rows: pa.Table) -> str:
         """Make ``rows`` a temporary relation with ``table``'s column types; return its name."""
         if self._duckdb:
-            name = _new_name()
-            _driver(self._connection).register(name, rows)
-            return name
+            return self._stage_duckdb(table, rows)
         return self._stage(rows, {c: table.c[c].type for c in rows.column_names})
 
     def unstage(self, name: str) -> None:
         """Drop a temporary relation."""
-        if self._duckdb:
-            _driver(self._connection).unregister(name)
-        else:
-            self._connection.exec_driver_sql(f"DROP TABLE {name}")
+        self._connection.exec_driver_sql(f"DROP TABLE {name}")
 
     # --- DuckDB --------------------------------------------------------------------------
 
     def _merge_duckdb(self, table: sa.Table, rows: pa.Table) -> int:
         columns = ", ".join(map(self._quote, rows.column_names))
-        source = ", ".join(
-            f"s.{self._quote(c)}" + ("::JSON" if isinstance(table.c[c].type, sa.JSON) else "")
+        name = self._quote(table.name)
+        with self._registered(rows) as arrow:
+            result = self._connection.exec_driver_sql(
+                f"INSERT INTO {name} ({columns}) SELECT {self._typed(table, rows)} "
+                f"FROM {arrow} AS s "
+                f"WHERE NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {self._same_key(table)})"
+            )
+            return int(result.scalar_one())
+
+    def _stage_duckdb(self, table: sa.Table, rows: pa.Table) -> str:
+        # A copy: joins push filters on their keys into a scan, and Arrow's takes none on UUIDs.
+        name = _new_name()
+        with self._registered(rows) as arrow:
+            self._connection.exec_driver_sql(
+                f"CREATE TEMP TABLE {name} AS SELECT {self._typed(table, rows)} FROM {arrow} AS s"
+            )
+        return name
+
+    @contextmanager
+    def _registered(self, rows: pa.Table) -> Iterator[str]:
+        """Let DuckDB see Arrow's memory under a name."""
+        driver = self._connection.connection.driver_connection
+        name = _new_name()
+        driver.register(name, rows)
+        try:
+            yield name
+        finally:
+            driver.unregister(name)
+
+    def _typed(self, table: sa.Table, rows: pa.Table) -> str:
+        return ", ".join(
+            f"s.{self._quote(c)}"
+            + (f"::JSON AS {self._quote(c)}" if isinstance(table.c[c].type, sa.JSON) else "")
             for c in rows.column_names
         )
-        name = self._quote(table.name)
-        stage = self.stage(table, rows)
-        result = self._connection.exec_driver_sql(
-            f"INSERT INTO {name} ({columns}) SELECT {source} FROM {stage} AS s "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {self._same_key(table)})"
-        )
-        added = int(result.scalar_one())
-        self.unstage(stage)
-        return added
 
     # --- PostgreSQL ----------------------------------------------------------------------
 
@@ -131,10 +150,6 @@ class Merger:
 
 def _new_name() -> str:
     return f"stage_{uuid.uuid4().hex}"
-
-
-def _driver(connection: sa.Connection) -> Any:
-    return connection.connection.driver_connection
 
 
 def _sorted_by_key(table: sa.Table, rows: pa.Table) -> pa.Table:

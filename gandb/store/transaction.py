@@ -50,10 +50,9 @@ class Transaction:
         Where others write at the same time, the later of two equal rows waits for the earlier.
         """
         if self.connection.dialect.name == "postgresql":
-            statement = postgresql.insert(table).on_conflict_do_nothing(
-                index_elements=list(table.primary_key.columns)
-            )
-            return bool(self.execute(statement, row).rowcount)
+            keys = list(table.primary_key.columns)
+            statement = postgresql.insert(table).on_conflict_do_nothing(index_elements=keys)
+            return self.execute(statement.returning(*keys), row).first() is not None
         same = [c == row[c.name] for c in table.primary_key.columns]
         if self.execute(sa.select(sa.literal(1)).select_from(table).where(*same)).first():
             return False
