@@ -86,7 +86,7 @@ class Merger:
     @contextmanager
     def _registered(self, rows: pa.Table) -> Iterator[str]:
         """Let DuckDB see Arrow's memory under a name."""
-        driver = self._connection.connection.driver_connection
+        driver: Any = self._connection.connection.driver_connection
         name = _new_name()
         driver.register(name, rows)
         try:
