@@ -10,7 +10,6 @@ from gandb.core.errors import IntegrityError, NotFoundError
 from gandb.schema.tables import metadata
 from gandb.schema.views import VIEWS, load_view
 
-
 _TYPE_NAMES: dict[type, str] = {
     sa.BigInteger: "bigint",
     sa.Boolean: "boolean",

@@ -1,0 +1,126 @@
+"""Tables of models and what they make: checkpoints, candidates, generation events."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from gandb.schema.columns import (
+    BULK,
+    CONTENT,
+    LABEL,
+    Json,
+    cnen_columns,
+    column,
+    composition_facts,
+    metadata,
+    own_id,
+    reference,
+)
+
+blob = sa.Table(
+    "blob",
+    metadata,
+    column("sha256", sa.Text(), "SHA-256 in hexadecimal.", provenance="gandb", primary_key=True),
+    column("size", sa.BigInteger(), "Size.", unit="bytes", provenance="gandb"),
+    column("media_type", sa.Text(), "What it holds.", provenance="gandb"),
+    info={**CONTENT, "meaning": "Files kept beside the database, named by their hash."},
+)
+
+model = sa.Table(
+    "model",
+    metadata,
+    own_id("Content id of name, version and configuration."),
+    column("name", sa.Text(), "Generator: matgan, uniform ...", provenance="gandb"),
+    column("version", sa.Text(), "Version of its code.", provenance="gandb"),
+    column("role", sa.Text(), "model or baseline.", provenance="gandb"),
+    column("config", Json, "Every setting that shapes it.", provenance="user"),
+    info={**CONTENT, "meaning": "A generator with its configuration, before training."},
+)
+
+checkpoint = sa.Table(
+    "checkpoint",
+    metadata,
+    own_id("Content id of model, dataset version, seed and weights."),
+    reference("model_id", "model.id", "The model."),
+    reference("dataset_version_id", "dataset_version.id", "What it was trained on (train split)."),
+    reference("job_id", "job.id", "The job that trained it."),
+    column("seed", sa.BigInteger(), "Seed of the training.", unit=LABEL, provenance="user"),
+    column(
+        "iteration",
+        sa.BigInteger(),
+        "Training iterations done.",
+        unit="iterations",
+        provenance="worker",
+    ),
+    column("sha256", sa.Text(), "Its weights.", sa.ForeignKey("blob.sha256"), provenance="worker"),
+    info={**CONTENT, "meaning": "Trained weights; what candidates are sampled from."},
+)
+
+candidate = sa.Table(
+    "candidate",
+    metadata,
+    own_id("Content id of checkpoint and composition."),
+    reference("checkpoint_id", "checkpoint.id", "The checkpoint that made it."),
+    reference("composition_id", "composition.id", "Its composition."),
+    *composition_facts(),
+    *cnen_columns("of the formula as generated"),
+    column(
+        "novel",
+        sa.Boolean(),
+        "Its composition is not in the dataset version that the checkpoint was trained on.",
+        provenance="gandb: copy of check_result under the novelty recipe of that version",
+        nullable=True,
+    ),
+    column(
+        "times_generated",
+        sa.BigInteger(),
+        "How often all jobs together generated it.",
+        unit="samples",
+        provenance="gandb: sum over generation_event",
+    ),
+    info={
+        **BULK,
+        "meaning": "One row per distinct thing that a checkpoint generated, with its verdicts.",
+    },
+)
+sa.Index("ix_candidate_checkpoint_id", candidate.c.checkpoint_id)
+sa.Index("ix_candidate_composition_id", candidate.c.composition_id)
+sa.Index("ix_candidate_chemical_system", candidate.c.chemical_system)
+sa.Index("ix_candidate_reduced_formula", candidate.c.reduced_formula)
+sa.Index("ix_candidate_elements", candidate.c.elements, postgresql_using="gin")
+sa.Index("ix_candidate_times_generated", candidate.c.times_generated)
+
+generation_event = sa.Table(
+    "generation_event",
+    metadata,
+    reference("job_id", "job.id", "The generation job.", primary_key=True),
+    column(
+        "chunk",
+        sa.Integer(),
+        "Chunk of the job.",
+        unit=LABEL,
+        provenance="worker",
+        primary_key=True,
+        autoincrement=False,
+    ),
+    reference("candidate_id", "candidate.id", "What was generated.", primary_key=True),
+    column(
+        "formula_units",
+        sa.SmallInteger(),
+        "Reduced formulas in the formula as generated.",
+        unit="formula units",
+        provenance="worker",
+        primary_key=True,
+        autoincrement=False,
+    ),
+    column("times", sa.Integer(), "How often.", unit="samples", provenance="worker"),
+    column(
+        "first_index",
+        sa.BigInteger(),
+        "Sample of the job, from 0, at which it came up first in this chunk.",
+        unit=LABEL,
+        provenance="worker",
+    ),
+    info={**BULK, "meaning": "Which job and chunk made a candidate, and how often."},
+)
+sa.Index("ix_generation_event_candidate_id", generation_event.c.candidate_id)
