@@ -22,11 +22,6 @@ def _skip_physical_keys(
     return kind not in {"index", "foreign_key_constraint", "unique_constraint"}
 
 
-def _skip_views(_object: Any, name: str | None, kind: str, reflected: bool, _compared: Any) -> bool:
-    """Leave out temporary tables of merges."""
-    return not (kind == "table" and reflected and (name or "").startswith("stage_"))
-
-
 def _same_text(
     _context: Any, _inspected: Any, _declared: Any, found: Any, wanted: Any
 ) -> bool | None:
@@ -39,5 +34,5 @@ def _same_text(
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "duckdb": {"compare_type": _same_text, "include_object": _skip_physical_keys},
-    "postgresql": {"compare_type": True, "include_object": _skip_views},
+    "postgresql": {},
 }

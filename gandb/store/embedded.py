@@ -39,6 +39,8 @@ class DuckDBEngine:
         self.path = directory / DUCKDB_FILE
         self.lock = StoreLock(directory, lock_timeout)
         self._timeout = lock_timeout
+        self._writer = self._engine(self.path, read_only=False)
+        self._reader = self._engine(self.path, read_only=True)
 
     @property
     def own_root(self) -> str:
@@ -59,13 +61,13 @@ class DuckDBEngine:
     def writing(self, *, alone: bool) -> Iterator[sa.Connection]:
         """Hold the store alone, open the file, run one transaction, close the file."""
         del alone  # one writer at a time is all that DuckDB knows
-        with self.lock.exclusive(), self._transaction(self.path) as connection:
+        with self.lock.exclusive(), self._transaction(self._writer) as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Share the store with other readers, open the file read-only, close it."""
-        with self.lock.shared(), self._engine(self.path, read_only=True).connect() as connection:
+        with self.lock.shared(), self._reader.connect() as connection:
             yield connection
 
     @contextmanager
@@ -84,7 +86,8 @@ class DuckDBEngine:
             making = self.directory / f"{_MAKING}{uuid.uuid4().hex}"
             try:
                 making.mkdir()
-                with self._transaction(making / DUCKDB_FILE) as connection:
+                maker = self._engine(making / DUCKDB_FILE, read_only=False)
+                with self._transaction(maker) as connection:
                     yield connection
                 if left := [p.name for p in making.iterdir() if p.name != DUCKDB_FILE]:
                     raise StoreError(
@@ -107,8 +110,8 @@ class DuckDBEngine:
     # --- how -----------------------------------------------------------------------------
 
     @contextmanager
-    def _transaction(self, path: Path) -> Iterator[sa.Connection]:
-        with self._engine(path, read_only=False).connect() as connection, connection.begin():
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        with engine.connect() as connection, connection.begin():
             yield connection
 
     def _engine(self, path: Path, *, read_only: bool) -> sa.Engine:

@@ -54,13 +54,8 @@ def _database_failure(error: BaseException) -> BaseException | None:
     found = None
     current: BaseException | None = error
     while current is not None:
-        if isinstance(current, sa.exc.DBAPIError):
-            driver: BaseException | None = current.orig
-            failed = current.connection_invalidated or _is_failure(driver)
-        else:
-            driver = current
-            failed = _is_failure(driver)
-        if failed and driver is not None:
+        driver = current.orig if isinstance(current, sa.exc.DBAPIError) else current
+        if _is_failure(driver):
             found = driver
         elif current is error:
             return None

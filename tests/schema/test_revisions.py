@@ -128,6 +128,25 @@ def test_the_database_is_as_declared_until_someone_changes_it(store_url: str) ->
     assert "by_hand" in found[0]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE entry ALTER COLUMN band_gap TYPE real",
+        "ALTER TABLE entry ALTER COLUMN formula TYPE integer USING 1",
+        "ALTER TABLE entry ALTER COLUMN formula DROP NOT NULL",
+        "ALTER TABLE entry DROP COLUMN extra",
+    ],
+)
+def test_any_change_by_hand_is_seen(store_url: str, change: str) -> None:
+    store = Store.create(Settings(store=store_url))
+    with store.write() as tx:
+        revisions.drop_views(tx.connection)
+        tx.connection.exec_driver_sql(change)
+    with store.write() as tx:
+        (found,) = revisions.differences(tx.connection)
+    assert "entry" in found
+
+
 def test_a_missing_index_is_a_difference_on_postgresql(postgres_database: str) -> None:
     store = Store.create(Settings(store=postgres_database))
     with store.write() as tx:
