@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -31,24 +32,58 @@ def open_device(name: str) -> torch.device:
     return device
 
 
+class _Mode:
+    """Torch's settings for the whole process, which threads that compute at once have to share."""
+
+    def __init__(self) -> None:
+        self._free = threading.Condition()
+        self._users = 0
+        self._wanted: tuple[int, bool] | None = None
+        self._before = (1, False, True)
+
+    def enter(self, wanted: tuple[int, bool]) -> None:
+        """Set threads and determinism; wait while others compute with other settings."""
+        with self._free:
+            self._free.wait_for(lambda: not self._users or self._wanted == wanted)
+            if not self._users:
+                fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+                deterministic = torch.are_deterministic_algorithms_enabled()
+                self._before = (torch.get_num_threads(), deterministic, fill)
+                self._set(wanted[0], deterministic or wanted[1], False)
+                self._wanted = wanted
+            else:
+                torch.set_num_threads(wanted[0])  # each thread has a count of its own
+            self._users += 1
+
+    def leave(self) -> None:
+        """Put back what was before when the last one leaves."""
+        with self._free:
+            self._users -= 1
+            if not self._users:
+                self._set(*self._before)
+                self._free.notify_all()
+
+    @staticmethod
+    def _set(threads: int, deterministic: bool, fill: bool) -> None:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+_MODE = _Mode()
+
+
 @contextmanager
 def repeatable(threads: int, device: torch.device) -> Iterator[None]:
     """Let torch compute with this many threads, in an order that does not vary between runs.
 
     Results depend on the number of threads in the last bit. On CUDA, sums keep no fixed order.
     """
-    before = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic or device.type == "cpu")
-    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    _MODE.enter((threads, device.type == "cpu"))
     try:
         yield
     finally:
-        torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        _MODE.leave()
 
 
 @contextmanager
