@@ -34,7 +34,7 @@ def init(
 
         store = Store.create(with_store(ctx, target), blobs)
         message(f"made a {store.kind} store at {store.location}, blobs in {store.files.root}")
-        message(f"next: export GANDB_STORE={target}; gandb import --sample")
+        message("next: export GANDB_STORE to this place, then: gandb import --sample")
 
 
 @app.command(epilog="Example:\n\ngandb --store lab db upgrade")

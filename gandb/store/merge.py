@@ -1,9 +1,9 @@
 """The staged merge: how rows enter a table in bulk.
 
 Of an Arrow batch, those rows go in whose key the table does not hold yet. Redoing it changes
-nothing. On DuckDB the batch is read from Arrow's memory by one ``INSERT ... SELECT`` with an
-anti-join. On PostgreSQL only the keys are staged, to learn which are known; the other rows go in by
-one COPY, sorted by key, so that neighbours meet the same pages of index and parent.
+nothing. The keys alone are joined with the table, to learn which are new. On DuckDB both steps read
+Arrow's memory; on PostgreSQL the keys are staged and the new rows go in by one COPY, sorted by key,
+so that neighbours meet the same pages of index and parent.
 """
 
 from __future__ import annotations
@@ -44,12 +44,76 @@ class Merger:
         Raises:
             InputError: a text holds a NUL character, which PostgreSQL cannot keep.
         """
-        if not rows.num_rows:
-            return 0
-        _refuse_nul(table, rows)
-        return (
-            self._merge_duckdb(table, rows) if self._duckdb else self._merge_postgres(table, rows)
+        new = self.absent(table, rows)
+        if not new.all():
+            rows = rows.filter(pa.array(new))
+        self.append(table, rows)
+        return int(rows.num_rows)
+
+    def absent(self, table: sa.Table, rows: pa.Table) -> np.ndarray:
+        """Say of each row whether the table lacks its primary key; bool (n,).
+
+        Args:
+            table: where to look.
+            rows: its key columns, and maybe others.
+        """
+        name = self._quote(table.name)
+        if not rows.num_rows or not self._filled(table):
+            return np.ones(rows.num_rows, np.bool_)
+        keys = [c.name for c in table.primary_key.columns]
+        staged = rows.select(keys).append_column(_ORDINAL, pa.array(np.arange(rows.num_rows)))
+        same = " AND ".join(f"t.{k} = s.{k}" for k in map(self._quote, keys))
+        query = (
+            f"SELECT s.{_ORDINAL} FROM {{stage}} AS s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {same})"
         )
+        if self._duckdb:
+            driver: Any = self._connection.connection.driver_connection
+            with self._registered(staged) as arrow:
+                found = driver.execute(query.format(stage=arrow)).fetchnumpy()[_ORDINAL]
+        else:
+            types = {c: table.c[c].type for c in keys} | {_ORDINAL: sa.BigInteger()}
+            stage = self._stage(staged, types)
+            schema = pa.schema([(_ORDINAL, pa.int64())])
+            rows_found = copy_out(self._connection, query.format(stage=stage), schema)
+            found = rows_found.column(0).to_numpy()
+            self.unstage(stage)
+        new = np.zeros(rows.num_rows, np.bool_)
+        new[found] = True
+        return new
+
+    def append(self, table: sa.Table, rows: pa.Table) -> None:
+        """Insert rows whose primary keys the table is known to lack.
+
+        Args:
+            table: where they go.
+            rows: as for `merge`.
+
+        Raises:
+            InputError: a text holds a NUL character, which PostgreSQL cannot keep.
+        """
+        if not rows.num_rows:
+            return
+        _refuse_nul(table, rows)
+        name = self._quote(table.name)
+        if self._duckdb:
+            columns = ", ".join(map(self._quote, rows.column_names))
+            with self._registered(rows) as arrow:
+                self._connection.exec_driver_sql(
+                    f"INSERT INTO {name} ({columns}) "
+                    f"SELECT {self._typed(table, rows)} FROM {arrow} AS s"
+                )
+            return
+        rows = _sorted_by_key(table, rows)
+        if self._filled(table):
+            copy_in(self._connection, name, rows)
+            return
+        with loading(self._connection, table.name, rows.num_rows):
+            copy_in(self._connection, name, rows)
+
+    def _filled(self, table: sa.Table) -> bool:
+        query = f"SELECT EXISTS (SELECT 1 FROM {self._quote(table.name)})"
+        return bool(self._connection.exec_driver_sql(query).scalar())
 
     def stage(self, table: sa.Table, rows: pa.Table) -> str:
         """Make ``rows`` a temporary relation with ``table``'s column types; return its name."""
@@ -62,17 +126,6 @@ class Merger:
         self._connection.exec_driver_sql(f"DROP TABLE {name}")
 
     # --- DuckDB --------------------------------------------------------------------------
-
-    def _merge_duckdb(self, table: sa.Table, rows: pa.Table) -> int:
-        columns = ", ".join(map(self._quote, rows.column_names))
-        name = self._quote(table.name)
-        with self._registered(rows) as arrow:
-            result = self._connection.exec_driver_sql(
-                f"INSERT INTO {name} ({columns}) SELECT {self._typed(table, rows)} "
-                f"FROM {arrow} AS s "
-                f"WHERE NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {self._same_key(table)})"
-            )
-            return int(result.scalar_one())
 
     def _stage_duckdb(self, table: sa.Table, rows: pa.Table) -> str:
         # A copy: joins push filters on their keys into a scan, and Arrow's takes none on UUIDs.
@@ -103,38 +156,6 @@ class Merger:
 
     # --- PostgreSQL ----------------------------------------------------------------------
 
-    def _merge_postgres(self, table: sa.Table, rows: pa.Table) -> int:
-        name = self._quote(table.name)
-        filled = self._connection.exec_driver_sql(f"SELECT EXISTS (SELECT 1 FROM {name})").scalar()
-        if filled:
-            rows = self._without_known(table, rows)
-        if not rows.num_rows:
-            return 0
-        rows = _sorted_by_key(table, rows)
-        if filled:
-            copy_in(self._connection, name, rows)
-        else:
-            with loading(self._connection, table.name, rows.num_rows):
-                copy_in(self._connection, name, rows)
-        return int(rows.num_rows)
-
-    def _without_known(self, table: sa.Table, rows: pa.Table) -> pa.Table:
-        """Drop the rows whose key the table holds."""
-        keys = [c.name for c in table.primary_key.columns]
-        staged = rows.select(keys).append_column(_ORDINAL, pa.array(np.arange(rows.num_rows)))
-        types = {c: table.c[c].type for c in keys} | {_ORDINAL: sa.BigInteger()}
-        stage = self._stage(staged, types)
-        known = copy_out(
-            self._connection,
-            f"SELECT s.{_ORDINAL} FROM {stage} AS s WHERE EXISTS "
-            f"(SELECT 1 FROM {self._quote(table.name)} AS t WHERE {self._same_key(table)})",
-            pa.schema([(_ORDINAL, pa.int64())]),
-        )
-        self.unstage(stage)
-        new = np.ones(rows.num_rows, np.bool_)
-        new[known.column(0).to_numpy()] = False
-        return rows if new.all() else rows.filter(pa.array(new))
-
     def _stage(self, rows: pa.Table, types: dict[str, Any]) -> str:
         name = _new_name()
         dialect = self._connection.dialect
@@ -142,10 +163,6 @@ class Merger:
         self._connection.exec_driver_sql(f"CREATE TEMP TABLE {name} ({columns}) ON COMMIT DROP")
         copy_in(self._connection, name, rows)
         return name
-
-    def _same_key(self, table: sa.Table) -> str:
-        keys = [self._quote(c.name) for c in table.primary_key.columns]
-        return " AND ".join(f"t.{k} = s.{k}" for k in keys)
 
 
 def _new_name() -> str:

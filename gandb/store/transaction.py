@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -29,12 +30,25 @@ class Transaction:
 
     def merge(self, table: sa.Table, rows: pa.Table) -> int:
         """Take in the rows whose key is new; return how many (see `Merger.merge`)."""
+        self._require_alone(table)
+        return self._merger.merge(table, rows)
+
+    def absent(self, table: sa.Table, rows: pa.Table) -> np.ndarray:
+        """Say of each row whether its key is new, bool (n,) (see `Merger.absent`)."""
+        self._require_alone(table)
+        return self._merger.absent(table, rows)
+
+    def append(self, table: sa.Table, rows: pa.Table) -> None:
+        """Insert rows whose keys are known to be new (see `Merger.append`)."""
+        self._require_alone(table)
+        self._merger.append(table, rows)
+
+    def _require_alone(self, table: sa.Table) -> None:
         if not self._alone:
             raise RuntimeError(
                 f"rows of {table.name} are merged in a transaction that others may merge beside: "
                 "begin it with Store.write(alone=True)"
             )
-        return self._merger.merge(table, rows)
 
     def stage(self, table: sa.Table, rows: pa.Table) -> str:
         """Make ``rows`` a temporary relation for statements of this transaction."""

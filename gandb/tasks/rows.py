@@ -106,14 +106,23 @@ class Compositions:
 
 
 def merge_compositions(tx: Transaction, new: Compositions) -> None:
-    """Take in compositions with their elements and standard verdicts."""
-    ids, batch, facts, verdicts = new.ids, new.batch, new.facts, new.verdicts
+    """Take in compositions with their elements and standard verdicts.
+
+    A composition enters with all of these in one transaction, so only its own key is looked up.
+    """
     rows = pa.table(
-        {"id": uuid_array(ids), **facts}
-        | {name: pa.array(v.passed) for name, v in verdicts.items()}
+        {"id": uuid_array(new.ids), **new.facts}
+        | {name: pa.array(v.passed) for name, v in new.verdicts.items()}
     )
-    tx.merge(tables.composition, rows)
-    tx.merge(tables.composition_element, element_rows(ids, batch))
-    for name, row in cnen_recipes().items():
-        tx.insert_new(tables.recipe, row)
-        tx.merge(tables.check_result, verdict_rows(row["id"], ids, verdicts[name]))
+    absent = tx.absent(tables.composition, rows)
+    mask, places = pa.array(absent), np.flatnonzero(absent)
+    ids = new.ids[places]
+    tx.append(tables.composition, rows.filter(mask))
+    tx.append(tables.composition_element, element_rows(ids, new.batch.take(places)))
+    for recipe in cnen_recipes().values():
+        tx.insert_new(tables.recipe, recipe)
+    verdicts = [
+        verdict_rows(recipe["id"], new.ids, new.verdicts[name]).filter(mask)
+        for name, recipe in cnen_recipes().items()
+    ]
+    tx.append(tables.check_result, pa.concat_tables(verdicts))
