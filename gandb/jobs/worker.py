@@ -114,12 +114,17 @@ class Worker:
         done: list[int] = []
         failures: list[BaseException] = []
 
+        # Not Thread.join: interrupted by Ctrl-C, it takes a thread that runs for one that ended.
+        ended = threading.Semaphore(0)
+
         def loop() -> None:
             try:
                 done.append(self._loop(signal, poll))
             except BaseException as error:  # noqa: BLE001 - handed on by the thread that waits
                 failures.append(error)
                 signal.set()
+            finally:
+                ended.release()
 
         # Nothing is lost with a thread that dies with the process: a second Ctrl-C ends at once.
         pool = [
@@ -128,14 +133,14 @@ class Worker:
         ]
         for thread in pool:
             thread.start()
+        left = len(pool)
         try:
-            for thread in pool:
-                while thread.is_alive():
-                    thread.join(0.2)
+            while left:
+                left -= ended.acquire(timeout=_PAUSE)
         except KeyboardInterrupt:
             signal.set()
-            for thread in pool:
-                thread.join()
+            while left:
+                left -= ended.acquire(timeout=_PAUSE)
             raise
         if failures:
             raise failures[0]

@@ -306,9 +306,16 @@ def test_strict_import_leaves_a_failed_job_and_nothing_else(lab: str, tmp_path: 
 # --- signals -----------------------------------------------------------------------------
 
 
+HEEDS_CTRL_C = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from gandb.cli.app import main; main()"
+)
+"""The command as from a terminal: what is started in the background would ignore SIGINT."""
+
+
 def begin(*args: object, store: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from gandb.cli.app import main; main()", *map(str, args)],
+        [sys.executable, "-c", HEEDS_CTRL_C, *map(str, args)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "GANDB_STORE": store, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
