@@ -134,7 +134,7 @@ class DuckDBEngine:
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                return duckdb.connect(
+                connection = duckdb.connect(
                     str(path), read_only=read_only, config={} if read_only else settings
                 )
             except duckdb.ConnectionException as error:
@@ -151,6 +151,10 @@ class DuckDBEngine:
                         f"close it there ({in_one_line(error)})"
                     ) from error
                 time.sleep(_RETRY_PAUSE)
+            else:
+                # DuckDB would print a progress bar among the data on stdout.
+                connection.execute("SET enable_progress_bar = false")
+                return connection
 
     def _make_directory(self) -> list[Path]:
         """Make the store's directory; return the directories that were made, innermost first."""

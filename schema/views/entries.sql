@@ -9,7 +9,6 @@ SELECT
     c.reduced_formula, -- = composition.reduced_formula
     c.chemical_system, -- = composition.chemical_system
     c.anonymous_formula, -- = composition.anonymous_formula
-    c.elements, -- = composition.elements
     c.n_elements, -- = composition.n_elements
     c.n_atoms, -- = composition.n_atoms
     e.formation_energy_per_atom, -- = entry.formation_energy_per_atom
@@ -27,6 +26,7 @@ SELECT
     c.cnen_strict, -- = composition.cnen_strict
     c.cnen_default, -- = composition.cnen_default
     c.cnen_matgan, -- = composition.cnen_matgan
-    e.extra -- = entry.extra
+    e.extra, -- = entry.extra
+    c.elements -- = composition.elements
 FROM entry AS e
 JOIN composition AS c ON c.id = e.composition_id

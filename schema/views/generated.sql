@@ -5,7 +5,6 @@ SELECT
     g.reduced_formula, -- = candidate.reduced_formula
     g.chemical_system, -- = candidate.chemical_system
     g.anonymous_formula, -- = candidate.anonymous_formula
-    g.elements, -- = candidate.elements
     g.n_elements, -- = candidate.n_elements
     g.n_atoms, -- = candidate.n_atoms
     k.model, -- = model.name
@@ -17,6 +16,7 @@ SELECT
     g.cnen_default, -- = candidate.cnen_default
     g.cnen_matgan, -- = candidate.cnen_matgan
     g.novel, -- = candidate.novel
-    g.checkpoint_id -- = candidate.checkpoint_id
+    g.checkpoint_id, -- = candidate.checkpoint_id
+    g.elements -- = candidate.elements
 FROM candidate AS g
 JOIN checkpoints AS k ON k.checkpoint_id = g.checkpoint_id
