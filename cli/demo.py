@@ -206,5 +206,5 @@ def _show(store: Store, statement: str) -> None:
     emit(query(store, statement).to_pylist(), as_json=False)
 
 
-DEMO_ITERATIONS = 400
+DEMO_ITERATIONS = 500
 """Training iterations of the demo: enough to beat the baselines clearly, in well under a minute."""
