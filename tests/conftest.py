@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +16,10 @@ from tests import postgres
 # Compiling a kernel takes its time once; how long an example takes says nothing on shared machines.
 hypothesis.settings.register_profile("gandb", deadline=None)
 hypothesis.settings.load_profile("gandb")
+
+# What is started in the background ignores SIGINT, and so does all it starts; some tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 
