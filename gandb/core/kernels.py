@@ -345,6 +345,17 @@ def _gcd(a, b):
     return a
 
 
+@njit(cache=True, inline="always")
+def _order_row(order, numbers, rank, start, size):
+    """Put the places of a row's elements into ``order``, by the rank of their elements."""
+    for j in range(size):
+        p = j
+        while p > 0 and rank[numbers[order[p - 1]]] > rank[numbers[start + j]]:
+            order[p] = order[p - 1]
+            p -= 1
+        order[p] = start + j
+
+
 @njit(cache=True, nogil=True)
 def _formula_bytes(offsets, numbers, counts, letters, rank, negativity, peroxides, diatomics):
     n = len(offsets) - 1
@@ -355,12 +366,7 @@ def _formula_bytes(offsets, numbers, counts, letters, rank, negativity, peroxide
     for i in range(n):
         a = offsets[i]
         k = offsets[i + 1] - a
-        for j in range(k):
-            p = j
-            while p > 0 and rank[numbers[order[p - 1]]] > rank[numbers[a + j]]:
-                order[p] = order[p - 1]
-                p -= 1
-            order[p] = a + j
+        _order_row(order, numbers, rank, a, k)
         scale = 1
         if k == 1 and counts[a] == 1 and diatomics[numbers[a]]:
             scale = 2
@@ -400,12 +406,7 @@ def _system_bytes(offsets, numbers, letters, rank):
     for i in range(n):
         a = offsets[i]
         k = offsets[i + 1] - a
-        for j in range(k):
-            p = j
-            while p > 0 and rank[numbers[order[p - 1]]] > rank[numbers[a + j]]:
-                order[p] = order[p - 1]
-                p -= 1
-            order[p] = a + j
+        _order_row(order, numbers, rank, a, k)
         for j in range(k):
             if j:
                 buffer[at] = 45
@@ -447,12 +448,7 @@ def _element_bytes(offsets, numbers, letters, rank):
     for i in range(len(offsets) - 1):
         a = offsets[i]
         k = offsets[i + 1] - a
-        for j in range(k):
-            p = j
-            while p > 0 and rank[numbers[order[p - 1]]] > rank[numbers[a + j]]:
-                order[p] = order[p - 1]
-                p -= 1
-            order[p] = a + j
+        _order_row(order, numbers, rank, a, k)
         for j in range(k):
             at = _put_symbol(buffer, at, letters, numbers[order[j]])
             ends[a + j + 1] = at
