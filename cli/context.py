@@ -10,7 +10,7 @@ import typer
 from gandb.core.config import Settings
 
 if TYPE_CHECKING:
-    from gandb.store import Store
+    from gandb.store import Store, StoreReader
 
 
 def settings(ctx: typer.Context) -> Settings:
@@ -29,3 +29,10 @@ def open_store(ctx: typer.Context) -> Store:
     from gandb.store import Store
 
     return Store.open(settings(ctx))
+
+
+def open_reader(ctx: typer.Context) -> StoreReader:
+    """Open the same store for queries alone, which is faster."""
+    from gandb.store import StoreReader
+
+    return StoreReader(settings(ctx))

@@ -46,7 +46,7 @@ def export(
         import sys
 
         from gandb.cli import results
-        from gandb.cli.context import open_store
+        from gandb.cli.context import open_reader
         from gandb.core.errors import UsageError
         from gandb.query.formats import format_of
         from gandb.query.result import Limits
@@ -59,5 +59,5 @@ def export(
             chosen = guessed.value
         statement = sys.stdin.read() if query == "-" else query
         results.deliver(
-            open_store(ctx), statement, limits=Limits(timeout=timeout), output=output, name=chosen
+            open_reader(ctx), statement, limits=Limits(timeout=timeout), output=output, name=chosen
         )

@@ -61,7 +61,7 @@ def sql(
     """Ask the store in SQL, read-only. Without a query on a terminal: a prompt."""
     with failures_reported():
         from gandb.cli import results
-        from gandb.cli.context import open_store
+        from gandb.cli.context import open_reader
         from gandb.core.errors import UsageError
         from gandb.query.result import Limits
 
@@ -75,10 +75,10 @@ def sql(
                 raise UsageError("--output needs a query")
             from gandb.cli.prompt import Prompt
 
-            Prompt(open_store(ctx), limits=limits, rows=limit, output_format=chosen).loop()
+            Prompt(open_reader(ctx), limits=limits, rows=limit, output_format=chosen).loop()
             return
         results.deliver(
-            open_store(ctx), statement, limits=limits, output=output, name=chosen, rows=limit
+            open_reader(ctx), statement, limits=limits, output=output, name=chosen, rows=limit
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from gandb.core.config import Settings
 from gandb.core.errors import StoreError
 from gandb.store.embedded import DUCKDB_FILE, DuckDBEngine
 from gandb.store.server import PostgresEngine
@@ -72,4 +73,36 @@ def connect(target: str, lock_timeout: float) -> Engine:
     )
 
 
-__all__ = ["DUCKDB_FILE", "DuckDBEngine", "Engine", "PostgresEngine", "connect"]
+def chosen(settings: Settings) -> Engine:
+    """Return the engine that the settings name.
+
+    Raises:
+        StoreError: they name none.
+    """
+    if not settings.store:
+        raise StoreError("no store is named: give --store PATH|URL, or set GANDB_STORE")
+    return connect(settings.store, settings.lock_timeout)
+
+
+def existing(settings: Settings) -> Engine:
+    """Do the same for a store that must be there.
+
+    Raises:
+        StoreError: it is not; on a server, that shows when it is asked.
+    """
+    engine = chosen(settings)
+    if not engine.exists():
+        where = engine.describe()
+        raise StoreError(f"there is no store at {where}; create one with: gandb init {where}")
+    return engine
+
+
+__all__ = [
+    "DUCKDB_FILE",
+    "DuckDBEngine",
+    "Engine",
+    "PostgresEngine",
+    "chosen",
+    "connect",
+    "existing",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -31,7 +31,21 @@ def require_head(connection: sa.Connection, where: str) -> None:
         StoreError: there is no store.
         RevisionError: the store is older (upgrade it) or newer (upgrade gandb).
     """
-    revision = current(connection)
+    _require_head(current(connection), where)
+
+
+def require_head_on(connection: Any, where: str) -> None:
+    """Do the same on a driver's own connection (duckdb or psycopg), in one statement."""
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except Exception as error:
+        if not any(base.__name__ == "ProgrammingError" for base in type(error).__mro__):
+            raise
+        row = None  # there is no such table
+    _require_head(None if row is None else str(row[0]), where)
+
+
+def _require_head(revision: str | None, where: str) -> None:
     if revision == HEAD:
         return
     if revision is None:

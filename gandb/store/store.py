@@ -15,7 +15,7 @@ from gandb.core.config import Settings
 from gandb.core.errors import StoreError
 from gandb.schema.tables import setting
 from gandb.store import failures, revisions
-from gandb.store.engines import Engine, connect
+from gandb.store.engines import Engine, chosen, existing
 from gandb.store.files import Files
 from gandb.store.transaction import Transaction
 
@@ -62,7 +62,7 @@ class Store:
         Raises:
             StoreError: there is a store already, or the place cannot be used.
         """
-        engine = connect(_target(settings), settings.lock_timeout)
+        engine = chosen(settings)
         root = blobs or engine.own_root or _data_home(engine)
         if "://" not in root:
             root = str(Path(root).expanduser().resolve())
@@ -81,10 +81,8 @@ class Store:
             StoreError: there is none.
             RevisionError: its revision is not the one this gandb works with.
         """
-        engine = connect(_target(settings), settings.lock_timeout)
+        engine = existing(settings)
         where = engine.describe()
-        if not engine.exists():
-            raise StoreError(f"there is no store at {where}; create one with: gandb init {where}")
         told = failures.told(where, writing=False, timeout=settings.lock_timeout)
         with told, engine.reading() as connection:
             if not any_revision:
@@ -130,12 +128,6 @@ class Store:
 
     def _told(self, *, writing: bool) -> AbstractContextManager[None]:
         return failures.told(self.location, writing=writing, timeout=self._timeout)
-
-
-def _target(settings: Settings) -> str:
-    if not settings.store:
-        raise StoreError("no store is named: give --store PATH|URL, or set GANDB_STORE")
-    return settings.store
 
 
 def _data_home(engine: Engine) -> str:

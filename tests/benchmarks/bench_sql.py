@@ -19,7 +19,7 @@ import pandas as pd
 
 from gandb.core.config import Settings
 from gandb.query.frames import query
-from gandb.store import Store
+from gandb.store import StoreReader
 from tests.benchmarks import data
 from tests.benchmarks.bench_matgan_2m import CHECKPOINT, trained_store
 from tests.postgres import fresh_database
@@ -129,7 +129,7 @@ def _build(store: str) -> None:
 
 def _ask(address: str, sql: str) -> list[dict[str, Any]]:
     settings = Settings(address, lock_timeout=60.0, lease_seconds=60.0)
-    return query(Store.open(settings), sql).to_pylist()
+    return query(StoreReader(settings), sql).to_pylist()
 
 
 def _milliseconds(ask: Callable[[], object]) -> float:

@@ -23,7 +23,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     """The command alone, on a small store."""
     (tmp_path / "store").mkdir()
     store = make_duckdb(tmp_path / "store")
-    monkeypatch.setattr(context, "open_store", lambda ctx: store)
+    monkeypatch.setattr(context, "open_reader", lambda ctx: store)
     made = typer.Typer()
     made.command()(export)
     return made

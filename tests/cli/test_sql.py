@@ -42,10 +42,10 @@ from gandb.cli.sql import sql
 from tests.query.stores import DuckDBStore, PostgresStore
 where = sys.argv.pop(1)
 store = PostgresStore(where) if ":" in where else DuckDBStore(pathlib.Path(where))
-def open_store(ctx):
+def open_reader(ctx):
     print("opened", file=sys.stderr, flush=True)
     return store
-context.open_store = open_store
+context.open_reader = open_reader
 app = typer.Typer()
 app.command()(sql)
 app()
@@ -77,7 +77,7 @@ def _invoke(store: AnyStore, command: Any, *arguments: str, stdin: str = "") -> 
     app = typer.Typer()
     app.command()(command)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context, "open_store", lambda ctx: store)
+        patch.setattr(context, "open_reader", lambda ctx: store)
         return CliRunner().invoke(app, list(arguments), input=stdin)
 
 

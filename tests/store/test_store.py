@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from gandb.core.config import Settings
-from gandb.core.errors import GandbError, StoreError
+from gandb.core.errors import GandbError, RevisionError, StoreError
 from gandb.schema.tables import setting
-from gandb.store import Store, engines, revisions
+from gandb.store import Store, StoreReader, engines, revisions
 from gandb.store.server import PostgresEngine
 
 
@@ -296,3 +296,24 @@ def test_what_a_transaction_set_does_not_reach_the_next(postgres_database: str) 
         connection.exec_driver_sql("SET search_path = nowhere")
     assert _keys(store) == set()
     assert isinstance(engines.connect(postgres_database, 1), PostgresEngine)
+
+
+def test_a_reader_checks_the_revision_where_it_reads(store_url: str) -> None:
+    settings = Settings(store_url)
+    store = Store.create(settings)
+    reader = StoreReader(settings)
+    with reader.read_only() as connection:
+        assert connection.execute("SELECT count(*) FROM source_snapshot").fetchall() == [(0,)]
+    with store.write() as tx:
+        tx.connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(RevisionError, match="written by a newer gandb"), reader.read_only():
+        pass
+    with store.write() as tx:
+        tx.connection.execute(sa.text("DROP TABLE alembic_version"))
+    with pytest.raises(StoreError, match="holds no gandb store"), reader.read_only():
+        pass
+
+
+def test_a_reader_of_no_store_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no store at"):
+        StoreReader(Settings(str(tmp_path / "none")))
