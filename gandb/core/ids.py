@@ -18,6 +18,7 @@ class Domain(StrEnum):
     """What an id names. At most 16 bytes: it becomes BLAKE2b's ``person`` field."""
 
     COMPOSITION = "gandb.compos"
+    STRUCTURE = "gandb.structure"
     ENTRY = "gandb.entry"
     SNAPSHOT = "gandb.snapshot"
     DATASET = "gandb.dataset"
