@@ -13,6 +13,9 @@ Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 TextList = sa.ARRAY(sa.Text())
 """A list of texts; ``elements @> ARRAY['Li', 'O']`` works on both engines."""
 
+DoubleList: sa.ARRAY[float] = sa.ARRAY(sa.Double())
+"""A list of numbers."""
+
 Moment = sa.DateTime(timezone=False)
 """A moment in UTC."""
 
@@ -51,7 +54,8 @@ def column(
     """
     if not meaning or not provenance:
         raise ValueError(f"column {name} needs a meaning and a provenance")
-    if isinstance(type_, (sa.Numeric, sa.Float, sa.Integer)) and not unit:
+    numbers = (sa.Numeric, sa.Float, sa.Integer)
+    if isinstance(getattr(type_, "item_type", type_), numbers) and not unit:
         raise ValueError(f"column {name} is a number and needs a unit")
     return sa.Column(
         name,

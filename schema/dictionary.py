@@ -88,5 +88,5 @@ def _inherited(view: str, origin: str) -> dict[str, Any]:
 
 def _type_name(type_: Any) -> str:
     if isinstance(type_, sa.ARRAY):
-        return "text[]"
+        return f"{_type_name(type_.item_type)}[]"
     return _TYPE_NAMES[type(type_)]

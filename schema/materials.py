@@ -9,6 +9,7 @@ from gandb.schema.columns import (
     BULK,
     CONTENT,
     LABEL,
+    OPERATIONAL,
     Json,
     Moment,
     cnen_columns,
@@ -18,6 +19,7 @@ from gandb.schema.columns import (
     own_id,
     reference,
 )
+from gandb.schema.structures import symmetry_copies
 
 composition = sa.Table(
     "composition",
@@ -77,7 +79,7 @@ source_snapshot = sa.Table(
     "source_snapshot",
     metadata,
     own_id("Content id of source, release, filter, file checksums and reading options."),
-    column("source", sa.Text(), "Database: oqmd, mp or aflow.", provenance="user"),
+    column("source", sa.Text(), "Database or collection: oqmd, mp ...", provenance="user"),
     column("release", sa.Text(), "Release of the database.", provenance="user", nullable=True),
     column("filter", sa.Text(), "Selection that was asked for.", provenance="user", nullable=True),
     column("files", Json, "Name, SHA-256 and size of every file.", provenance="gandb"),
@@ -95,14 +97,37 @@ source_snapshot = sa.Table(
         provenance="worker",
         volatile=True,
     ),
+    column(
+        "n_repeats",
+        sa.BigInteger(),
+        "Further rows that say the same as an earlier one; not among n_rows.",
+        unit="rows",
+        provenance="gandb",
+        volatile=True,
+        nullable=True,
+    ),
+    column(
+        "parser",
+        sa.Text(),
+        "Version of the readers; null for formula tables.",
+        provenance="gandb",
+        nullable=True,
+    ),
+    column(
+        "endpoint",
+        sa.Text(),
+        "Address that was asked; null for files.",
+        provenance="user",
+        nullable=True,
+    ),
     info={**CONTENT, "meaning": "One row per import of a source: what exactly was read."},
 )
 
 entry = sa.Table(
     "entry",
     metadata,
-    own_id("Content id of source, external id, composition, properties and ordinal."),
-    column("source", sa.Text(), "Database: oqmd, mp or aflow.", provenance="user"),
+    own_id("Content id of source, external id, composition, structure, properties and ordinal."),
+    column("source", sa.Text(), "Database or collection: oqmd, mp ...", provenance="user"),
     column("external_id", sa.Text(), "Id in that database.", provenance="source", nullable=True),
     reference("composition_id", "composition.id", "Its composition."),
     column("formula", sa.Text(), "Formula as the source writes it.", provenance="source"),
@@ -125,13 +150,50 @@ entry = sa.Table(
         for p in PROPERTIES.values()
     ),
     column("extra", Json, "What else the source says.", provenance="source", nullable=True),
+    reference("structure_id", "structure.id", "Its structure.", nullable=True),
+    *symmetry_copies("as it was when the entry came"),
     info={
         **BULK,
         "meaning": "One row per record of a source; polymorphs share a composition.",
     },
 )
 sa.Index("ix_entry_composition_id", entry.c.composition_id)
+sa.Index("ix_entry_structure_id", entry.c.structure_id)
 sa.Index("ix_entry_external_id", entry.c.source, entry.c.external_id)
+
+entry_alias = sa.Table(
+    "entry_alias",
+    metadata,
+    reference("entry_id", "entry.id", "The entry.", primary_key=True),
+    column("kind", sa.Text(), "Whose id: icsd, aurl, optimade ...", provenance="source",
+           primary_key=True),
+    column("alias", sa.Text(), "Another id of the entry.", provenance="source", primary_key=True),
+    info={**BULK, "meaning": "Other ids under which a record is known, one per row."},
+)  # fmt: skip
+sa.Index("ix_entry_alias_alias", entry_alias.c.alias)
+
+snapshot_file = sa.Table(
+    "snapshot_file",
+    metadata,
+    reference("snapshot_id", "source_snapshot.id", "The snapshot.", primary_key=True),
+    column(
+        "number",
+        sa.Integer(),
+        "Place of the file or page among those read, from 0.",
+        unit=LABEL,
+        provenance="gandb",
+        primary_key=True,
+        autoincrement=False,
+    ),
+    column("name", sa.Text(), "Name of the file, or address of the page.", provenance="user"),
+    column("sha256", sa.Text(), "Its SHA-256 in hexadecimal.", provenance="gandb"),
+    column("size", sa.BigInteger(), "Its size.", unit="bytes", provenance="gandb"),
+    column("kept", sa.Boolean(), "Whether it is kept as a blob.", provenance="user"),
+    info={
+        **OPERATIONAL,
+        "meaning": "What was read as it came: pages of one database differ from day to day.",
+    },
+)
 
 snapshot_entry = sa.Table(
     "snapshot_entry",

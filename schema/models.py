@@ -16,6 +16,7 @@ from gandb.schema.columns import (
     own_id,
     reference,
 )
+from gandb.schema.structures import symmetry_copies
 
 blob = sa.Table(
     "blob",
@@ -32,7 +33,7 @@ model = sa.Table(
     own_id("Content id of name, version and configuration."),
     column("name", sa.Text(), "Generator: matgan, uniform ...", provenance="gandb"),
     column("version", sa.Text(), "Version of its code.", provenance="gandb"),
-    column("role", sa.Text(), "model or baseline.", provenance="gandb"),
+    column("role", sa.Text(), "model, baseline or external.", provenance="gandb"),
     column("config", Json, "Every setting that shapes it.", provenance="user"),
     info={**CONTENT, "meaning": "A generator with its configuration, before training."},
 )
@@ -42,8 +43,13 @@ checkpoint = sa.Table(
     metadata,
     own_id("Content id of model, dataset version, seed and weights."),
     reference("model_id", "model.id", "The model."),
-    reference("dataset_version_id", "dataset_version.id", "What it was trained on (train split)."),
-    reference("job_id", "job.id", "The job that trained it."),
+    reference(
+        "dataset_version_id",
+        "dataset_version.id",
+        "What it was trained on (train split); null for an external model.",
+        nullable=True,
+    ),
+    reference("job_id", "job.id", "The job that trained it, or that brought its candidates."),
     column("seed", sa.BigInteger(), "Seed of the training.", unit=LABEL, provenance="user"),
     column(
         "iteration",
@@ -52,14 +58,20 @@ checkpoint = sa.Table(
         unit="iterations",
         provenance="worker",
     ),
-    column("sha256", sa.Text(), "Its weights.", sa.ForeignKey("blob.sha256"), provenance="worker"),
+    column(
+        "sha256",
+        sa.Text(),
+        "Its weights; of an external model, what is known of its origin.",
+        sa.ForeignKey("blob.sha256"),
+        provenance="worker",
+    ),
     info={**CONTENT, "meaning": "Trained weights; what candidates are sampled from."},
 )
 
 candidate = sa.Table(
     "candidate",
     metadata,
-    own_id("Content id of checkpoint and composition."),
+    own_id("Content id of checkpoint and composition, or structure if it has one."),
     reference("checkpoint_id", "checkpoint.id", "The checkpoint that made it."),
     reference("composition_id", "composition.id", "Its composition."),
     *composition_facts(),
@@ -78,6 +90,8 @@ candidate = sa.Table(
         unit="samples",
         provenance="gandb: sum over generation_event",
     ),
+    reference("structure_id", "structure.id", "Its structure.", nullable=True),
+    *symmetry_copies("as it was when the candidate came"),
     info={
         **BULK,
         "meaning": "One row per distinct thing that a checkpoint generated, with its verdicts.",
@@ -85,6 +99,7 @@ candidate = sa.Table(
 )
 sa.Index("ix_candidate_checkpoint_id", candidate.c.checkpoint_id)
 sa.Index("ix_candidate_composition_id", candidate.c.composition_id)
+sa.Index("ix_candidate_structure_id", candidate.c.structure_id)
 sa.Index("ix_candidate_chemical_system", candidate.c.chemical_system)
 sa.Index("ix_candidate_reduced_formula", candidate.c.reduced_formula)
 sa.Index("ix_candidate_elements", candidate.c.elements, postgresql_using="gin")
@@ -124,3 +139,27 @@ generation_event = sa.Table(
     info={**BULK, "meaning": "Which job and chunk made a candidate, and how often."},
 )
 sa.Index("ix_generation_event_candidate_id", generation_event.c.candidate_id)
+
+candidate_record = sa.Table(
+    "candidate_record",
+    metadata,
+    reference("job_id", "job.id", "The job that brought it.", primary_key=True),
+    reference("candidate_id", "candidate.id", "The candidate.", primary_key=True),
+    column("file", sa.Text(), "Name of the file.", provenance="user", primary_key=True),
+    column(
+        "line",
+        sa.BigInteger(),
+        "Line or record of the file, from 1.",
+        unit=LABEL,
+        provenance="gandb",
+        primary_key=True,
+        autoincrement=False,
+    ),
+    column("external_id", sa.Text(), "Its name there.", provenance="source", nullable=True),
+    column("extra", Json, "What else the file says.", provenance="source", nullable=True),
+    info={
+        **BULK,
+        "meaning": "Where in another model's output a candidate stands, and what is said there.",
+    },
+)
+sa.Index("ix_candidate_record_candidate_id", candidate_record.c.candidate_id)

@@ -23,15 +23,26 @@ from gandb.schema.materials import (
     composition,
     composition_element,
     entry,
+    entry_alias,
     snapshot_entry,
+    snapshot_file,
     snapshot_reject,
     source_snapshot,
 )
-from gandb.schema.models import blob, candidate, checkpoint, generation_event, model
+from gandb.schema.models import (
+    blob,
+    candidate,
+    candidate_record,
+    checkpoint,
+    generation_event,
+    model,
+)
+from gandb.schema.structures import structure, structure_symmetry
 
 __all__ = [
     "blob",
     "candidate",
+    "candidate_record",
     "check_result",
     "checkpoint",
     "composition",
@@ -42,6 +53,7 @@ __all__ = [
     "dataset_number",
     "dataset_version",
     "entry",
+    "entry_alias",
     "generation_event",
     "job",
     "job_attempt",
@@ -53,6 +65,9 @@ __all__ = [
     "recipe",
     "setting",
     "snapshot_entry",
+    "snapshot_file",
     "snapshot_reject",
     "source_snapshot",
+    "structure",
+    "structure_symmetry",
 ]

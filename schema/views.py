@@ -10,6 +10,9 @@ import sqlalchemy as sa
 
 VIEWS = (
     "entries",
+    "aliases",
+    "structures",
+    "symmetry",
     "datasets",
     "dataset_members",
     "checkpoints",

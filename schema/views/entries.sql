@@ -11,6 +11,9 @@ SELECT
     c.anonymous_formula, -- = composition.anonymous_formula
     c.n_elements, -- = composition.n_elements
     c.n_atoms, -- = composition.n_atoms
+    e.structure_id, -- = entry.structure_id
+    e.n_sites, -- = entry.n_sites
+    e.space_group_number, -- = entry.space_group_number
     e.formation_energy_per_atom, -- = entry.formation_energy_per_atom
     e.energy_per_atom, -- = entry.energy_per_atom
     e.energy_above_hull, -- = entry.energy_above_hull

@@ -7,6 +7,9 @@ SELECT
     g.anonymous_formula, -- = candidate.anonymous_formula
     g.n_elements, -- = candidate.n_elements
     g.n_atoms, -- = candidate.n_atoms
+    g.structure_id, -- = candidate.structure_id
+    g.n_sites, -- = candidate.n_sites
+    g.space_group_number, -- = candidate.space_group_number
     k.model, -- = model.name
     k.role, -- = model.role
     k.dataset, -- = datasets.dataset

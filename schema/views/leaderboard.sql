@@ -21,5 +21,5 @@ JOIN metric AS x ON x.job_id = j.id
 JOIN (
     SELECT job_id, max(step) AS n FROM metric WHERE name = 'uniqueness' GROUP BY job_id
 ) AS n ON n.job_id = j.id AND n.n = x.step
-WHERE j.kind = 'generate'
+WHERE j.kind IN ('generate', 'import_candidates')
 GROUP BY j.id, j.seed, k.model, k.role, k.dataset, k.seed, k.checkpoint_id

@@ -7,6 +7,9 @@ SELECT
     s.n_rows, -- = source_snapshot.n_rows
     s.n_entries, -- = source_snapshot.n_entries
     s.n_rejects, -- = source_snapshot.n_rejects
+    s.n_repeats, -- = source_snapshot.n_repeats
+    s.endpoint, -- = source_snapshot.endpoint
+    s.parser, -- = source_snapshot.parser
     s.licence, -- = source_snapshot.licence
     s.attribution, -- = source_snapshot.attribution
     s.files, -- = source_snapshot.files

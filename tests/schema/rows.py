@@ -92,7 +92,8 @@ def _value(column: sa.Column[Any], i: int) -> Any:
     if isinstance(kind, sa.JSON):
         return {"n": i, "text": 'é "q"\n', "list": [1.5, None]}
     if isinstance(kind, sa.ARRAY):
-        return ["Fe", "O", str(i)]
+        text = isinstance(kind.item_type, sa.String)
+        return ["Fe", "O", str(i)] if text else [0.1, 1e-8 * i, -2.5]
     if isinstance(kind, sa.String):
         return f"{column.name} {i}, 'é' \"q\"\n\\"
     raise AssertionError(f"no value for {column} of type {kind!r}: teach this generator")

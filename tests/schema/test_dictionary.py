@@ -16,15 +16,17 @@ from gandb.schema.views import VIEWS, load_view
 from gandb.store import Store
 
 NUMBERS = {"bigint", "integer", "smallint", "double"}
-DUCKDB_TYPES = {"VARCHAR": "text", "VARCHAR[]": "text[]"}
+DUCKDB_TYPES = {"VARCHAR": "text", "VARCHAR[]": "text[]", "DOUBLE[]": "double[]"}
 POSTGRES_TYPES = {
     "double precision": "double",
+    "double precision[]": "double[]",
     "jsonb": "json",
     "timestamp without time zone": "timestamp",
 }
 UNITS = {
     "", LABEL, "1", "rows", "atoms", "elements", "formula units", "samples", "steps", "bytes",
     "chunks", "attempts", "iterations", "iterations or samples", "atoms/atoms", "UTC",
+    "sites", "cell edges", "degrees", "Å", "Å³", "e",
     "eV", "eV/atom", "Å³/atom", "GPa", "K", "W/(m K)", "1/K", "μB",
 }  # fmt: skip
 

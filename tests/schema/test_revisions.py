@@ -21,13 +21,14 @@ from gandb.store.engines import connect
 from tests.schema import catalog, rows
 
 SCRIPTS = Path(gandb.migrations.__path__[0])
-SECOND = '''"""A second revision, of this test alone."""
+NEXT = f"{int(HEAD) + 1:04}"
+ONE_MORE = '''"""One more revision, of this test alone."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{revision}"
+down_revision = "{head}"
 branch_labels = None
 depends_on = None
 
@@ -61,13 +62,14 @@ def _upgrade(url: str) -> None:
 
 
 @contextmanager
-def _second_revision(
+def _one_more_revision(
     folder: Path, monkeypatch: pytest.MonkeyPatch, more: str = "pass"
 ) -> Iterator[None]:
-    """Let gandb have a second revision."""
+    """Let gandb have one more revision."""
     scripts = folder / "migrations"
     shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "r0002_second.py").write_text(SECOND.format(more=more))
+    text = ONE_MORE.format(revision=NEXT, head=HEAD, more=more)
+    (scripts / "versions" / f"r{NEXT}_one_more.py").write_text(text)
 
     def config(connection: sa.Connection) -> Config:
         made = Config()
@@ -77,8 +79,8 @@ def _second_revision(
 
     with monkeypatch.context() as patch:
         patch.setattr(revisions, "_config", config)
-        patch.setattr(revisions, "HISTORY", ("0001", "0002"))
-        patch.setattr(revisions, "HEAD", "0002")
+        patch.setattr(revisions, "HISTORY", (*HISTORY, NEXT))
+        patch.setattr(revisions, "HEAD", NEXT)
         yield
 
 
@@ -159,9 +161,9 @@ def test_a_missing_index_is_a_difference_on_postgresql(postgres_database: str) -
 def test_an_older_store_is_refused_then_upgraded(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = _store_at(store_url, "0001")
-    with _second_revision(tmp_path, monkeypatch):
-        with pytest.raises(RevisionError, match=r"revision 0001.* needs 0002.*db upgrade"):
+    before = _store_at(store_url, HEAD)
+    with _one_more_revision(tmp_path, monkeypatch):
+        with pytest.raises(RevisionError, match=rf"revision {HEAD}.* needs {NEXT}.*db upgrade"):
             Store.open(Settings(store=store_url))
         _upgrade(store_url)
         Store.open(Settings(store=store_url))
@@ -170,7 +172,7 @@ def test_an_older_store_is_refused_then_upgraded(
     assert after["metric"]["note"] == after["metric"]["name"]
     with pytest.raises(RevisionError, match="newer gandb"):
         Store.open(Settings(store=store_url))
-    with pytest.raises(RevisionError, match="newer than 0001"):
+    with pytest.raises(RevisionError, match=f"newer than {HEAD}"):
         _upgrade(store_url)
 
 
@@ -184,8 +186,8 @@ def test_an_older_store_is_refused_then_upgraded(
 def test_a_migration_that_loses_rows_is_found_out(
     more: str, lost: str, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = _store_at(store_url, "0001")
-    with _second_revision(tmp_path, monkeypatch, more):
+    before = _store_at(store_url, HEAD)
+    with _one_more_revision(tmp_path, monkeypatch, more):
         _upgrade(store_url)
         assert any(loss.startswith(lost) for loss in rows.losses(before, _content(store_url)))
 
@@ -193,9 +195,9 @@ def test_a_migration_that_loses_rows_is_found_out(
 def test_a_migration_that_fails_changes_nothing(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = _store_at(store_url, "0001")
+    before = _store_at(store_url, HEAD)
     with (
-        _second_revision(tmp_path, monkeypatch, 'op.execute("DELETE FROM no_such_table")'),
+        _one_more_revision(tmp_path, monkeypatch, 'op.execute("DELETE FROM no_such_table")'),
         pytest.raises(RevisionError, match="no_such_table"),
     ):
         _upgrade(store_url)
