@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import codecs
 import json
+import lzma
 import math
 import re
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from gandb.core.errors import InputError
 from gandb.sources.base import Reject
 from gandb.sources.records import Member, reject
 
@@ -26,6 +29,9 @@ MAX_EXTRA = 100_000
 """Most characters of all that is kept as extra of one record."""
 LEFT_OUT = "left_out"
 """Key in extra under which the names of values are listed that were too large to keep."""
+
+READ_ERRORS = (InputError, OSError, EOFError, zlib.error, lzma.LZMAError)
+"""What reading a damaged file or archive raises."""
 
 _MAX_DEPTH = 20
 _CHUNK = 2**20  # characters read at a time
@@ -70,7 +76,7 @@ def documents(member: Member, holders: Collection[str] = ()) -> Iterator[Documen
             while first and not first.removeprefix(codecs.BOM_UTF8).strip():
                 first = handle.readline(MAX_OBJECT)
             yield from _read(member, handle, first, holders)
-        except (OSError, EOFError) as error:
+        except READ_ERRORS as error:
             yield reject(member, 1, f"cannot be read to its end: {error}")
 
 
@@ -242,8 +248,11 @@ class _Stream:
                 if cut and not self.ended and len(self.text) - self.at < MAX_OBJECT:
                     self.fill()
                     continue
-                where = "the file ends in the middle of it" if cut and self.ended else error.msg
-                raise self.broken(where) from None
+                if cut and self.ended:
+                    raise self.broken("the file ends in the middle of it") from None
+                if cut:
+                    raise self.broken(f"more than {MAX_OBJECT:,} characters; split it") from None
+                raise self.broken(error.msg) from None
             except RecursionError:
                 raise self.broken("nested too deeply") from None
             except ValueError as error:
