@@ -36,6 +36,8 @@ from gandb.representations.ase_atoms import isotopes
 from gandb.sources.base import Reject
 from gandb.sources.documents import MAX_EXTRA, kept, refuse_halves
 from gandb.sources.json_items import READ_ERRORS, pairs
+from gandb.sources.mp_ids import mp_ids
+from gandb.sources.quantities import is_sentinel
 from gandb.sources.records import Format, Member, Record, Sites, reject
 from gandb.sources.structures import parse_json
 
@@ -61,8 +63,7 @@ _SITE_PROPERTIES = {
 }
 """ASE's arrays and what pymatgen's adaptor calls them."""
 _EXTRA = ("calculator", "calculator_parameters", "constraints", "free_energy", "stress", "dipole")
-_MP_ID = re.compile(r"(?:mp|mvc)-\d+\Z")
-_ID_KEYS = {"mp_id": "mp-id", "mpid": "mp-id", "material_id": "mp-id"}
+_MP_ID_KEYS = ("mp_id", "mpid", "material_id")
 _OQMD_LIBRARY = "/home/oqmd/libraries/"
 _OQMD_NAME = re.compile(r"\d+-(\d+)-[A-Z][A-Za-z0-9.]*\Z")
 _OQMD_KEYS = {
@@ -359,17 +360,17 @@ def _record(member: Member, line: int, row: dict[str, Any], units: Mapping[str, 
     if not isinstance(given, dict):
         raise InputError("its key_value_pairs are not a JSON object")
     properties: dict[str, float] = {}
-    energy = _finite(row["energy"])
+    energy = _measured(row["energy"])
     if energy is not None:
         properties["energy_per_atom"] = energy / len(sites.species)
-    magmom = _finite(row["magmom"])
+    magmom = _measured(row["magmom"])
     if magmom is not None:
         properties["total_magnetization"] = magmom
     oqmd = _oqmd_entry(given)
     extra: dict[str, Any] = {}
     for key, value in given.items():
         known = _property(key, units, oqmd is not None)
-        number = _finite(value)
+        number = _measured(value)
         if known is not None and number is not None and known[0].name not in properties:
             properties[known[0].name] = number * known[1]
         elif value == value:  # not NaN
@@ -428,11 +429,11 @@ def _shaped(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return shaped
 
 
-def _finite(value: Any) -> float | None:
+def _measured(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     with contextlib.suppress(OverflowError):
-        if math.isfinite(value):
+        if not is_sentinel(float(value)):
             return float(value)
     return None
 
@@ -490,9 +491,9 @@ def _oqmd_entry(pairs: Mapping[str, Any]) -> str | None:
 
 
 def _aliases(pairs: Mapping[str, Any], oqmd: str | None) -> tuple[tuple[str, str], ...]:
-    found = {} if oqmd is None else {("oqmd", oqmd): None}
-    for key, kind in _ID_KEYS.items():
+    found: dict[tuple[str, str], None] = {} if oqmd is None else {("oqmd", oqmd): None}
+    for key in _MP_ID_KEYS:
         value = pairs.get(key)
-        if isinstance(value, str) and _MP_ID.match(value):
-            found[kind, value] = None
+        if isinstance(value, str):
+            found |= dict.fromkeys(mp_ids(value)[1])
     return tuple(found)
