@@ -27,7 +27,7 @@ from typing import Any
 from gandb.core.errors import InputError
 from gandb.sources.aflow import AFLOW
 from gandb.sources.base import Reject
-from gandb.sources.documents import READ_ERRORS, documents, kept
+from gandb.sources.documents import FAULTS, READ_ERRORS, documents, kept, reason_of
 from gandb.sources.quantities import is_sentinel, measured, properties_of
 from gandb.sources.records import MAX_RAW, Format, Member, Record, Sites, reject
 
@@ -99,8 +99,8 @@ def record_of_keywords(
             raise InputError(f"has neither a compound nor a structure{told}")
         properties, used = properties_of(values, columns)
         _add_per_atom(properties, values)
-    except (InputError, ValueError) as error:
-        return Reject(file, line, str(error), repr(said)[:MAX_RAW])
+    except FAULTS as error:
+        return Reject(file, line, reason_of(error), repr(said)[:MAX_RAW])
     numbers = _ICSD.findall(f"{values.get('prototype')} {aurl}")
     aliases = [("aurl", aurl)] if aurl else []
     aliases += [("icsd", number) for number in sorted(set(numbers), key=int)]

@@ -32,6 +32,8 @@ LEFT_OUT = "left_out"
 
 READ_ERRORS = (InputError, OSError, EOFError, zlib.error, lzma.LZMAError)
 """What reading a damaged file or archive raises."""
+FAULTS = (InputError, ArithmeticError, LookupError, TypeError, ValueError)
+"""What making a record of a document raises that is not what it should be."""
 
 _MAX_DEPTH = 20
 _CHUNK = 2**20  # characters read at a time
@@ -346,6 +348,13 @@ def _constant(name: str) -> str | None:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_constant)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a document is no record, from one of `FAULTS`."""
+    if isinstance(error, InputError):
+        return str(error)
+    return f"is not laid out as it should be: {type(error).__name__}: {str(error)[:200]}"
 
 
 # --- what is kept of an object -----------------------------------------------------------

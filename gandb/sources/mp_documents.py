@@ -21,7 +21,7 @@ from typing import Any
 
 from gandb.core.errors import InputError, MissingExtraError
 from gandb.sources.base import Reject
-from gandb.sources.documents import READ_ERRORS, Document, documents, kept
+from gandb.sources.documents import FAULTS, READ_ERRORS, Document, documents, kept, reason_of
 from gandb.sources.mp import MP
 from gandb.sources.mp_ids import mp_ids
 from gandb.sources.quantities import measured, properties_of, reach
@@ -85,8 +85,8 @@ def record_of_material(document: Document, file: str) -> Record | Reject:
         if volume and atoms and "volume_per_atom" not in properties:
             properties["volume_per_atom"] = volume / atoms
             used.add("volume")
-    except (InputError, ValueError) as error:
-        return Reject(file, document.line, str(error), repr(said)[:MAX_RAW])
+    except FAULTS as error:
+        return Reject(file, document.line, reason_of(error), repr(said)[:MAX_RAW])
     without = {*_STRUCTURES, *_IDS[:1], *used, *_FORMULAS[:2]}
     if said.get("material_id") in (None, ""):
         without.add("task_id")
@@ -184,8 +184,8 @@ def _record_of_entry(document: Document, file: str) -> Record | Reject:
         data, parameters = (_object(said.get(name), name) for name in ("data", "parameters"))
         external_id, aliases = _ids(_entry_id(said, data))
         properties, _ = properties_of(_without_objects(data), _DATA_COLUMNS)
-    except (InputError, ValueError) as error:
-        return Reject(file, document.line, str(error), repr(said)[:MAX_RAW])
+    except FAULTS as error:
+        return Reject(file, document.line, reason_of(error), repr(said)[:MAX_RAW])
     extra = {
         "uncorrected_energy": energy,
         "correction": correction or None,

@@ -7,8 +7,9 @@ own fields those become properties whose meaning and unit the provider documents
 - OQMD, https://oqmd.org: the external id is the entry id, which is not the OPTIMADE id.
 - Materials Project, https://docs.materialsproject.org: ``_mp_stability`` holds energies by thermo
   type. Taken are those of `MP_THERMO_TYPES`, the first that is there: the mixed one is what the
-  Materials Project itself shows, and what its ``_mp_energy_above_hull`` is of. Which one it was is
-  in extra as ``thermo_type``, beside all of them.
+  Materials Project itself shows. Which one it was is in extra as ``thermo_type``, beside all of
+  them. ``_mp_energy_above_hull``, which some collections add, is not taken: in one of them it is 0
+  where the Materials Project has no hull.
 - Alexandria, https://alexandria.icams.rub.de: per atom in eV, its band gap the smaller one.
 - JARVIS-DFT, https://jarvis.nist.gov: OptB88vdW; -99999 and ``na`` are missing.
 - AFLOW, https://aflow.org: its AFLUX keywords.
@@ -27,7 +28,7 @@ from urllib.parse import unquote, urlsplit
 
 from gandb.core.errors import InputError
 from gandb.sources.base import Reject
-from gandb.sources.documents import documents, kept
+from gandb.sources.documents import FAULTS, documents, kept, reason_of
 from gandb.sources.mp_ids import mp_ids
 from gandb.sources.quantities import measured, properties_of
 from gandb.sources.records import MAX_RAW, Format, Member, Record
@@ -47,13 +48,13 @@ class Provider:
         columns: field to ``PROPERTY:UNIT``.
         external_id: field that holds the id by which the provider knows the record.
         aliases: kind of alias to the field that holds it.
-        missing: numbers that stand for a missing value.
+        missing: what stands for a missing value.
     """
 
     columns: Mapping[str, str]
     external_id: str | None = None
     aliases: Mapping[str, str] | None = None
-    missing: tuple[float, ...] = ()
+    missing: tuple[float | str, ...] = ()
 
 
 PROVIDERS: dict[str, Provider] = {
@@ -66,7 +67,7 @@ PROVIDERS: dict[str, Provider] = {
         external_id="_oqmd_entry_id",
         aliases={"icsd": "_oqmd_icsd_id"},
     ),
-    "mp": Provider(columns={"_mp_energy_above_hull": "energy_above_hull:eV/atom"}),
+    "mp": Provider(columns={}),
     "alexandria": Provider(
         columns={
             "_alexandria_formation_energy_per_atom": "formation_energy_per_atom:eV/atom",
@@ -81,7 +82,7 @@ PROVIDERS: dict[str, Provider] = {
             "_jarvis_optb88vdw_bandgap": "band_gap:eV",
         },
         external_id="_jarvis_jid",
-        missing=(-99999.0,),
+        missing=(-99999.0, "na"),
     ),
     "aflow": Provider(
         columns={
@@ -244,6 +245,8 @@ def _record(
         known = PROVIDERS.get(prefix or "") or PROVIDERS.get(
             _prefix_of(resource_id, attributes) or "", _UNKNOWN
         )
+        if known.missing:
+            attributes = {k: v for k, v in attributes.items() if v not in known.missing}
         external_id, aliases = _ids(resource_id, attributes, known)
         structure = sites_of_optimade(attributes) if is_optimade(attributes) else None
         formula = next((f for name in _FORMULAS if (f := attributes.get(name))), None)
@@ -255,9 +258,10 @@ def _record(
                 "species_at_sites) nor a chemical formula: ask for them in response_fields"
             )
         properties, used, more = _properties(attributes, known)
-    except (InputError, ValueError) as error:
-        return Reject(file, number, str(error), f"{resource_id} {attributes!r}"[:MAX_RAW])
-    without = {*_ARRAYS, *used, *(_DERIVED if structure is not None else ())}
+    except FAULTS as error:
+        return Reject(file, number, reason_of(error), f"{resource_id} {attributes!r}"[:MAX_RAW])
+    without = {*_ARRAYS, *used, *(known.aliases or {}).values()}
+    without.update(_DERIVED if structure is not None else ())
     if known.external_id:
         without.add(known.external_id)
     said = {**attributes, **more, **_references(resource, included)}
@@ -316,8 +320,6 @@ def _properties(
     attributes: Mapping[str, Any], known: Provider
 ) -> tuple[dict[str, float], Iterable[str], dict[str, Any]]:
     """Return properties, the fields that they are of, and what is said of them in extra."""
-    if known.missing:
-        attributes = {k: None if v in known.missing else v for k, v in attributes.items()}
     found, used = properties_of(attributes, known.columns)
     if known is not PROVIDERS["mp"]:
         return found, used, {}
