@@ -18,6 +18,7 @@ from gandb.cli import (
     model,
     report,
     schema,
+    source,
     sql,
     worker,
 )
@@ -82,6 +83,7 @@ app.command(epilog=database.INIT_EPILOG)(database.init)
 app.add_typer(database.app, name="db")
 app.command("schema", epilog=schema.EPILOG)(schema.schema)
 app.command("import", epilog=importing.EPILOG)(importing.import_)
+app.add_typer(source.app, name="source")
 app.add_typer(dataset.app, name="dataset")
 app.command(epilog=model.TRAIN_EPILOG)(model.train)
 app.command(epilog=model.GENERATE_EPILOG)(model.generate)

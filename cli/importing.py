@@ -1,26 +1,41 @@
-"""``gandb import``: tables of a database become entries."""
+"""``gandb import``: what a database, a server or another model gave, into the store."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gandb.cli.context import open_store, settings
 from gandb.cli.output import emit, failures_reported, message
 
+if TYPE_CHECKING:
+    from gandb.jobs.records import JobSpec
+    from gandb.store import Store
+
 EPILOG = """Examples:
 
 gandb import --sample
 
-gandb import oqmd Formation_Enthalpy.csv.gz Bandgap.csv.gz
+gandb import oqmd Formation_Enthalpy.csv.gz Bandgap.csv.gz (formula tables)
 
 gandb import mp mine.csv --map energy=formation_energy_per_atom:kJ/mol --map name=formula
 
-Files: CSV, TSV, JSONL, JSON, Parquet, also packed. Rows of several files that state one formula
-once each are joined to one entry; a formula with several rows keeps each as its own entry."""
+gandb import icsd cifs.zip more/ --licence "ICSD, not to be passed on" (structures)
+
+gandb import oqmd oqmd.sql.gz (a MySQL dump)
+
+gandb import oqmd --live --filter "elements HAS 'N' AND nelements=2"
+
+gandb import candidates out.zip --model mattergen --origin dataset=alex-mp-20
+
+The format is told from each file: CIF, POSCAR, extxyz, ASE and pymatgen files, OPTIMADE pages,
+the databases' own answers and dumps, tables with a structure column or a formula column; folders,
+zip and tar archives of them. See: gandb source list"""
+
+CANDIDATES = "candidates"
 
 
 class JoinOption(StrEnum):
@@ -33,26 +48,64 @@ class JoinOption(StrEnum):
 def import_(
     ctx: typer.Context,
     source: Annotated[
-        str | None, typer.Argument(metavar="oqmd|mp|aflow", help="The database.")
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="oqmd, mp, aflow, any other name, or: candidates (of another model).",
+        ),
     ] = None,
-    files: Annotated[list[Path] | None, typer.Argument(help="Its tables.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files, folders, zip and tar archives.")
+    ] = None,
     sample: Annotated[
         bool, typer.Option("--sample", help="Import the sample that comes with gandb.")
     ] = False,
+    form: Annotated[
+        str | None, typer.Option("--format", help="Insist on a format; table: formulas.")
+    ] = None,
     mapping: Annotated[
         list[str] | None,
         typer.Option(
             "--map",
             metavar="COLUMN=MEANING",
-            help="MEANING: formula, external_id, ignore or PROPERTY[:UNIT].",
+            help="Formula tables. MEANING: formula, external_id, ignore or PROPERTY[:UNIT].",
         ),
     ] = None,
-    join: Annotated[JoinOption, typer.Option(help="Join rows of several files.")] = (
+    join: Annotated[JoinOption, typer.Option(help="Join rows of several formula tables.")] = (
         JoinOption.FORMULA
     ),
     release: Annotated[str | None, typer.Option(help="Release of the database.")] = None,
     query: Annotated[
-        str | None, typer.Option("--filter", help="What was asked of the database.")
+        str | None,
+        typer.Option("--filter", help="What was asked of the database; live: what to ask."),
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask the database's server.")] = False,
+    endpoint: Annotated[str | None, typer.Option(help="Live: another address.")] = None,
+    fields: Annotated[
+        str | None, typer.Option(help="Live: fields to ask for, separated by commas.")
+    ] = None,
+    page_size: Annotated[int | None, typer.Option(min=1, help="Live: records per answer.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Live: most records.")] = None,
+    keep_raw: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-raw/--no-keep-raw",
+            help="Keep what was read, to parse it again; on for --live, off for files.",
+        ),
+    ] = None,
+    symprec: Annotated[
+        float | None,
+        typer.Option(help="Search the symmetry with this tolerance (Å) as well as 0.01."),
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Terms of the data.")] = None,
+    attribution: Annotated[str | None, typer.Option(help="Whom to cite for the data.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="candidates: the model that generated them.")
+    ] = None,
+    model_version: Annotated[str | None, typer.Option(help="candidates: its version.")] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="candidates: what is known of their origin."),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse everything if one row is malformed.")
@@ -62,58 +115,164 @@ def import_(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Import formula tables of OQMD, the Materials Project or AFLOW."""
+    """Import entries of a database, or candidates of another model."""
     with failures_reported():
-        from gandb.cli.running import ask, run_and_wait
+        from gandb.cli.running import ask
         from gandb.core.errors import UsageError
-        from gandb.jobs import queue
-        from gandb.tasks.importing import import_job
 
-        if sample == bool(source or files):
-            raise UsageError("name a source and its files, or give --sample alone")
+        if sum([sample, live, bool(files)]) != 1 or sample == bool(source):
+            raise UsageError("name a source with its files, a source with --live, or --sample")
         store = open_store(ctx)
-        options: dict[str, Any] = {
-            "join": join.value,
-            "release": release,
-            "query": query,
-            "strict": strict,
+        common: dict[str, Any] = {"release": release, "query": query, "strict": strict}
+        raw: dict[str, Any] = {
+            "licence": licence,
+            "attribution": attribution,
+            "symprec": symprec,
+            "keep_raw": live if keep_raw is None else keep_raw,
         }
+        wanted: list[JobSpec]
         if sample:
-            from gandb.sources.sample import sample_files
-
+            wanted = _sample({**common, "join": join.value})
+        elif source == CANDIDATES:
             wanted = [
-                import_job(name, paths, **{**options, "release": release or "sample"})
-                for name, paths in sample_files().items()
-            ]
-        else:
-            if not files:
-                raise UsageError(f"name the files to import from {source}")
-            mapped = dict(_mapping(text) for text in mapping or [])
-            wanted = [import_job(str(source), files, mapping=mapped, **options)]
-        jobs = [ask(store, spec) for spec in wanted]
-        before = {job.id: job.state.value for job in jobs}
-        if wait:
-            labels = [f"importing {spec.spec['source']}" for spec in wanted]
-            jobs = run_and_wait(store, settings(ctx), jobs, threads=1, labels=labels)
-        rows = []
-        for job in jobs:
-            row = {"job_id": job.short_id, "source": job.spec["source"], "state": job.state.value}
-            for chunk in queue.chunks(store, job.id):
-                row |= chunk["result"] or {}
-            rows.append(row)
-            if before[job.id] == "done":
-                message(f"{job.spec['source']}: these files were imported before; nothing is new")
-            elif row.get("rows_rejected"):
-                message(
-                    f"{job.spec['source']}: {row['rows_rejected']} rows were rejected; see: gandb "
-                    f'sql "SELECT file, line, reason, raw FROM snapshot_reject WHERE '
-                    f"snapshot_id = '{row['snapshot_id']}'\""
+                _candidates(
+                    files or [], model, model_version, origin, form=form, strict=strict,
+                    keep_raw=bool(keep_raw),
                 )
-        columns = [
-            "source", "state", "rows_read", "rows_rejected", "entries", "entries_joined",
-            "compositions", "job_id",
-        ]  # fmt: skip
-        emit(rows, as_json=as_json, columns=columns if wait else ["job_id", "source", "state"])
+            ]  # fmt: skip
+        elif live:
+            asked = {
+                "endpoint": endpoint,
+                "query": query,
+                "fields": tuple(f.strip() for f in (fields or "").split(",") if f.strip()),
+                "page_size": page_size,
+                "limit": limit,
+            }
+            wanted = [_live(store, str(source), asked, common | raw)]
+        elif _is_table(str(source), files or [], form, mapping):
+            from gandb.tasks.importing import import_job
+
+            mapped = dict(_mapping(text) for text in mapping or [])
+            options = {**common, "join": join.value}
+            wanted = [import_job(str(source), files or [], mapping=mapped, **options)]
+        else:
+            from gandb.tasks.records import records_job
+
+            wanted = [records_job(str(source), files or [], form=form, **common, **raw)]
+        jobs = [ask(store, spec) for spec in wanted]
+        _deliver(ctx, store, wanted, jobs, wait=wait, as_json=as_json)
+
+
+def _sample(options: dict[str, Any]) -> list[JobSpec]:
+    from gandb.sources.sample import sample_files
+    from gandb.tasks.importing import import_job
+
+    options = {**options, "release": options["release"] or "sample"}
+    return [import_job(name, paths, **options) for name, paths in sample_files().items()]
+
+
+def _candidates(
+    files: list[Path],
+    model: str | None,
+    version: str | None,
+    origin: list[str] | None,
+    **options: Any,
+) -> JobSpec:
+    from gandb.core.errors import UsageError
+    from gandb.tasks.candidates import candidates_job
+
+    if not model:
+        raise UsageError("name the model that generated the candidates: --model NAME")
+    known = {}
+    for text in origin or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"cannot read --origin {text!r}: write KEY=VALUE")
+        known[key] = value
+    return candidates_job(model, files, version=version, origin=known, **options)
+
+
+def _live(store: Store, source: str, asked: dict[str, Any], options: dict[str, Any]) -> JobSpec:
+    """Describe a fetch; one that was broken off is gone on with rather than begun anew."""
+    from gandb.jobs import queue
+    from gandb.tasks.fetching import live_spec
+    from gandb.tasks.records import KIND, records_job
+
+    spec = records_job(source, live=live_spec(source, **asked, asked_at=queue.now()), **options)
+
+    def plain(data: Any) -> Any:
+        live = {k: v for k, v in (data["live"] or {}).items() if k != "asked_at"}
+        return {**data, "live": live}
+
+    for job in queue.unfinished(store, KIND):
+        if plain(job.spec) == plain(spec.spec):
+            message(
+                f"going on with job {job.short_id}, asked for at {job.spec['live']['asked_at']}"
+            )
+            return records_job(source, live=job.spec["live"], **options)
+    return spec
+
+
+def _is_table(source: str, files: list[Path], form: str | None, mapping: list[str] | None) -> bool:
+    """Say whether files are formula tables, which have no structures.
+
+    Raises:
+        UsageError: some are and some are not.
+    """
+    from gandb.core.errors import UsageError
+    from gandb.sources.routing import is_formula_table
+
+    if form is not None:
+        return form == "table"
+    found = {path: is_formula_table(path) for path in files}
+    if mapping or all(found.values()):
+        return True
+    if any(found.values()):
+        tables = ", ".join(path.name for path, is_one in found.items() if is_one)
+        raise UsageError(
+            f"{tables}: formula tables, the other files hold structures or records: import them "
+            "by a command of their own"
+        )
+    return False
+
+
+def _deliver(
+    ctx: typer.Context,
+    store: Store,
+    wanted: list[JobSpec],
+    jobs: list[Any],
+    *,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Do the jobs, or leave them; say what came of them."""
+    from gandb.cli.running import run_and_wait
+    from gandb.jobs import queue
+
+    before = {job.id: job.state.value for job in jobs}
+    if wait:
+        labels = [f"importing {spec.spec['source']}" for spec in wanted]
+        jobs = run_and_wait(store, settings(ctx), jobs, threads=1, labels=labels)
+    rows = []
+    for job in jobs:
+        row = {"job_id": job.short_id, "source": job.spec["source"], "state": job.state.value}
+        for chunk in queue.chunks(store, job.id):
+            row |= chunk["result"] or {}
+        rows.append(row)
+        if before[job.id] == "done":
+            message(f"{job.spec['source']}: this was imported before; nothing is new")
+        elif row.get("rows_rejected") and "snapshot_id" in row:
+            message(
+                f"{job.spec['source']}: {row['rows_rejected']} rows were rejected; see: gandb "
+                f'sql "SELECT file, line, reason, raw FROM snapshot_reject WHERE '
+                f"snapshot_id = '{row['snapshot_id']}'\""
+            )
+    shown = (
+        "source", "state", "rows_read", "rows_rejected", "repeats", "entries", "entries_joined",
+        "candidates", "compositions", "job_id",
+    )  # fmt: skip
+    columns = [name for name in shown if any(name in row for row in rows)]
+    emit(rows, as_json=as_json, columns=columns)
 
 
 def _mapping(text: str) -> tuple[str, str]:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from gandb.store import Store
 
 
+_RECORDS = 20_000
+"""Between lines of progress where nobody knows how many there will be."""
+
+
 def ask(store: Store, wanted: JobSpec) -> Job:
     """Ask for a job; one that failed or was cancelled before is queued again."""
     from gandb.jobs import queue
@@ -93,7 +97,7 @@ class Bars:
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TextColumn("{task.completed:>9,.0f}/{task.total:,.0f}"),
+                TextColumn("{task.fields[amount]}"),
                 TimeElapsedColumn(),
                 Remaining(),
                 console=Console(file=sys.stderr),
@@ -102,7 +106,9 @@ class Bars:
             for job_id, total in self._total.items():
                 done = sum(self._done[job_id].values())
                 label = self._labels[job_id]
-                self._tasks[job_id] = self._bars.add_task(label, total=total, completed=done)
+                self._tasks[job_id] = self._bars.add_task(
+                    label, total=total or None, completed=done, amount=_amount(done, total)
+                )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -116,9 +122,15 @@ class Bars:
             steps[chunk] = max(done, steps.get(chunk, 0))
             total, so_far = self._total[job.id], sum(steps.values())
             if self._bars is not None:
-                self._bars.update(self._tasks[job.id], completed=so_far)
+                amount = _amount(so_far, total)
+                self._bars.update(self._tasks[job.id], completed=so_far, amount=amount)
                 return
-            tenth = 10 * so_far // max(total, 1)
+            tenth = 10 * so_far // total if total else so_far // _RECORDS
             if tenth > self._said[job.id]:
                 self._said[job.id] = tenth
-                message(f"{self._labels[job.id]}: {so_far:,}/{total:,}")
+                message(f"{self._labels[job.id]}: {_amount(so_far, total).strip()}")
+
+
+def _amount(done: int, total: int) -> str:
+    """Write how far a job is; a total of 0 is not known."""
+    return f"{done:>9,}/{total:,}" if total else f"{done:>9,} records"

@@ -35,6 +35,7 @@ __all__ = [
     "of_other_versions",
     "retry",
     "submit",
+    "unfinished",
 ]
 
 _SHORTEST_PREFIX = 4
@@ -239,6 +240,17 @@ def of_other_versions(store: Store, only: Sequence[UUID] | None = None) -> list[
     with store.read() as connection:
         found = connection.execute(query.order_by(job.c.created_at, job.c.id)).all()
         return [read_job(connection, row[0]) for row in found]
+
+
+def unfinished(store: Store, kind: str) -> list[Job]:
+    """List the jobs of a kind that are not done, newest first."""
+    query = (
+        sa.select(job.c.id)
+        .where(job.c.kind == kind, job.c.state != State.DONE.value)
+        .order_by(job.c.created_at.desc())
+    )
+    with store.read() as connection:
+        return [read_job(connection, found) for found in connection.scalars(query).all()]
 
 
 def done_within(store: Store, span: dt.timedelta) -> list[UUID]:

@@ -284,6 +284,8 @@ def _importable(table: sa.Table, batch: pa.RecordBatch) -> pa.Table:
             values = _uuids(values)
         elif isinstance(column.type, sa.ARRAY):
             values = pc.split_pattern(values, _LIST_SEPARATOR)
+            if isinstance(column.type.item_type, sa.Float):
+                values = values.cast(pa.list_(pa.float64()))
         columns[column.name] = values
     return pa.table(columns)
 

@@ -163,3 +163,12 @@ def reject(member: Member, line: int, reason: str, raw: str = "") -> Reject:
     """Build a reject, with the record cut to what is kept of it."""
     shown = raw if len(raw) <= MAX_RAW else raw[: MAX_RAW - 1] + "…"
     return Reject(member.name, line, reason, shown)
+
+
+def reject_of(record: Record, reason: str) -> Reject:
+    """Turn a record away."""
+    structure = record.structure
+    raw = structure.text if isinstance(structure, Encoded) else record.formula or ""
+    named = f"{record.external_id}: {raw}" if record.external_id else raw
+    shown = named if len(named) <= MAX_RAW else named[: MAX_RAW - 1] + "…"
+    return Reject(record.file, record.line, reason, shown)

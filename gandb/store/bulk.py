@@ -114,11 +114,14 @@ def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _array_literals(lists: pa.ListArray) -> pa.StringArray:
-    """Write lists of texts as ``{"a","b"}``."""
+    """Write lists of texts as ``{"a","b"}`` and lists of numbers as ``{0.5,1}``."""
     texts = lists.flatten()
-    for special in ("\\", '"'):
-        texts = pc.replace_substring(texts, special, "\\" + special)
-    texts = pc.binary_join_element_wise('"', texts, '"', "").fill_null("NULL")
+    if pa.types.is_string(texts.type):
+        for special in ("\\", '"'):
+            texts = pc.replace_substring(texts, special, "\\" + special)
+        texts = pc.binary_join_element_wise('"', texts, '"', "").fill_null("NULL")
+    else:
+        texts = texts.cast(pa.string()).fill_null("NULL")
     offsets = np.zeros(len(lists) + 1, np.int32)
     np.cumsum(pc.list_value_length(lists).fill_null(0), out=offsets[1:])
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), texts), ",")

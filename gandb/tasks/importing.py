@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 
 from gandb.core.compositions import uuid_array
 from gandb.core.errors import InputError, NotFoundError, UsageError
-from gandb.core.ids import Domain, content_id, json_id
-from gandb.core.kernels import hash_rows
+from gandb.core.ids import Domain, json_id
 from gandb.jobs.queue import now
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
@@ -29,12 +28,11 @@ from gandb.sources.base import ParsedTable
 from gandb.sources.entries import Join
 from gandb.sources.tables import read_tables
 from gandb.store import Transaction
-from gandb.tasks.rows import Compositions, merge_compositions, repeat_id
+from gandb.tasks.rows import Compositions, entry_ids, merge_compositions, repeat_id
 
 KIND = "import"
 _STEPS = 3
 _SHOWN = 5
-_TAG = 16
 
 
 def import_job(
@@ -160,7 +158,14 @@ class _Prepared:
         unique = reduced.unique()
         compositions = Compositions.of(unique.ids, reduced.take(unique.first))
         composition_ids = unique.ids[unique.inverse]
-        ids = entry_ids(parsed, composition_ids)
+        ids = entry_ids(
+            parsed.source,
+            composition_ids,
+            parsed.ordinals,
+            {k: v.to_numpy(zero_copy_only=False) for k, v in parsed.properties.items()},
+            external_ids=_listed(parsed.external_ids),
+            extra=_listed(parsed.extra),
+        )
         return cls(
             _snapshot_row(own_id, spec, parsed),
             compositions,
@@ -192,46 +197,6 @@ class _Prepared:
         }
 
 
-def entry_ids(parsed: ParsedTable, composition_ids: np.ndarray) -> np.ndarray:
-    """Return the content ids of entries, uint8 (n, 16).
-
-    Source, composition and ordinal, then external id and extra, then every property that is stated,
-    by name. What is absent does not count, so that ids outlive properties added later.
-    """
-    n = len(parsed)
-    text = np.zeros((n, _TAG), np.uint8)
-    if parsed.external_ids is not None or parsed.extra is not None:
-        nulls = pa.nulls(n, pa.string())
-        pairs = zip(
-            (parsed.external_ids if parsed.external_ids is not None else nulls).to_pylist(),
-            (parsed.extra if parsed.extra is not None else nulls).to_pylist(),
-            strict=True,
-        )
-        digests = (
-            content_id(Domain.ENTRY, f"{external or ''}\x00{extra or ''}".encode()).bytes
-            for external, extra in pairs
-        )
-        text = np.frombuffer(b"".join(digests), np.uint8).reshape(n, _TAG)
-    source = _tag(parsed.source, n)
-    ordinals = np.ascontiguousarray(parsed.ordinals, "<i4").view(np.uint8).reshape(n, 4)
-    ids = hash_rows(np.hstack([source, composition_ids, text, ordinals]), Domain.ENTRY)
-    for name in sorted(parsed.properties):
-        values = parsed.properties[name].to_numpy(zero_copy_only=False)
-        stated = ~np.isnan(values)
-        if not stated.any():
-            continue
-        plain = (values[stated] + 0.0).astype("<f8")  # -0.0 and 0.0 are one value
-        raw = np.ascontiguousarray(plain).view(np.uint8).reshape(-1, 8)
-        chain = np.hstack([ids[stated], _tag(name, len(raw)), raw])
-        ids[stated] = hash_rows(chain, Domain.ENTRY)
-    return ids
-
-
-def _tag(name: str, n: int) -> np.ndarray:
-    tag = content_id(Domain.ENTRY, name.encode()).bytes
-    return np.tile(np.frombuffer(tag, np.uint8), (n, 1))
-
-
 def _entry_rows(
     ids: np.ndarray, composition_ids: np.ndarray, units: np.ndarray, parsed: ParsedTable
 ) -> pa.Table:
@@ -250,6 +215,10 @@ def _entry_rows(
         numbers = values.to_numpy(zero_copy_only=False)
         columns[name] = pa.array(numbers + 0.0, from_pandas=True)  # NaN becomes null
     return pa.table(columns)
+
+
+def _listed(texts: pa.StringArray | None) -> list[str | None] | None:
+    return None if texts is None else texts.to_pylist()
 
 
 def _or_nulls(texts: pa.StringArray | None, n: int) -> pa.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,11 +13,13 @@ import pyarrow as pa
 
 from gandb.core.compositions import CompositionBatch, uuid_array
 from gandb.core.elements import SYMBOLS
-from gandb.core.ids import Domain, json_id
+from gandb.core.ids import Domain, content_id, json_id
+from gandb.core.kernels import hash_rows
 from gandb.schema import tables
 from gandb.store import Transaction
 from gandb.validation.charge import CNEN, REASONS, RULES, Verdicts, check_all
 
+_TAG = 16
 _SYMBOLS = pa.array(SYMBOLS)
 _REASONS = pa.array([REASONS[code] for code in sorted(REASONS)])
 
@@ -126,3 +128,61 @@ def merge_compositions(tx: Transaction, new: Compositions) -> None:
         for name, recipe in cnen_recipes().items()
     ]
     tx.append(tables.check_result, pa.concat_tables(verdicts))
+
+
+def entry_ids(
+    source: str,
+    composition_ids: np.ndarray,
+    ordinals: np.ndarray,
+    properties: Mapping[str, np.ndarray],
+    *,
+    external_ids: Sequence[str | None] | None = None,
+    extra: Sequence[str | None] | None = None,
+    structure_ids: Sequence[UUID | None] | None = None,
+) -> np.ndarray:
+    """Return the content ids of n entries, uint8 (n, 16).
+
+    Source, composition and ordinal, then external id and extra, then every property that is stated,
+    by name, then the structure. What is absent does not count, so that ids outlive properties added
+    later.
+
+    Args:
+        source: name of the source.
+        composition_ids: uint8 (n, 16).
+        ordinals: int32 (n,).
+        properties: name to float64 (n,), NaN where missing.
+        external_ids: n texts, None where there is none.
+        extra: n canonical JSON texts, None where there is none.
+        structure_ids: n ids, None where there is no structure.
+    """
+    n = len(composition_ids)
+    text = np.zeros((n, _TAG), np.uint8)
+    if external_ids is not None or extra is not None:
+        nothing: Sequence[str | None] = [None] * n
+        pairs = zip(external_ids or nothing, extra or nothing, strict=True)
+        digests = (
+            content_id(Domain.ENTRY, f"{external or ''}\x00{more or ''}".encode()).bytes
+            for external, more in pairs
+        )
+        text = np.frombuffer(b"".join(digests), np.uint8).reshape(n, _TAG)
+    numbers = np.ascontiguousarray(ordinals, "<i4").view(np.uint8).reshape(n, 4)
+    ids = hash_rows(np.hstack([_tag(source, n), composition_ids, text, numbers]), Domain.ENTRY)
+    for name in sorted(properties):
+        stated = ~np.isnan(properties[name])
+        if not stated.any():
+            continue
+        plain = (properties[name][stated] + 0.0).astype("<f8")  # -0.0 and 0.0 are one value
+        raw = np.ascontiguousarray(plain).view(np.uint8).reshape(-1, 8)
+        chain = np.hstack([ids[stated], _tag(name, len(raw)), raw])
+        ids[stated] = hash_rows(chain, Domain.ENTRY)
+    if structure_ids is not None and any(structure_ids):
+        stated = np.array([s is not None for s in structure_ids])
+        raw = np.frombuffer(b"".join(s.bytes for s in structure_ids if s), np.uint8)
+        chain = np.hstack([ids[stated], _tag("structure", stated.sum()), raw.reshape(-1, 16)])
+        ids[stated] = hash_rows(chain, Domain.ENTRY)
+    return ids
+
+
+def _tag(name: str, n: int) -> np.ndarray:
+    tag = content_id(Domain.ENTRY, name.encode()).bytes
+    return np.tile(np.frombuffer(tag, np.uint8), (n, 1))

@@ -22,14 +22,17 @@ from gandb.schema.tables import (
     composition,
     composition_element,
     dataset_version,
+    entry,
     generation_event,
     recipe,
+    structure,
 )
 from gandb.store import Store
 from gandb.store.bulk import fetch, ids_from_text
 from gandb.store.verify import finding, verify_blobs, verify_keys, verify_references
 from gandb.tasks.generation import CANDIDATE_FACTS, novelty_recipe
 from gandb.tasks.rows import cnen_recipes, fact_columns
+from gandb.tasks.structures import crystals
 from gandb.validation.charge import CNEN, check_all
 
 _CHECKED_FACTS = [name for name in CANDIDATE_FACTS if name != "elements"]
@@ -41,6 +44,7 @@ def verify_store(store: Store) -> list[dict[str, Any]]:
         findings = [*verify_keys(connection), *verify_references(connection)]
         findings += _verify_compositions(connection)
         findings += _verify_candidates(connection)
+        findings += _verify_structures(connection)
         findings += _verify_versions(connection)
         findings += _verify_recipes(connection)
     return [*findings, *verify_blobs(store)]
@@ -161,6 +165,25 @@ def _verify_novelty(connection: sa.Connection, version_id: Any) -> dict[str, Any
         )
     )
     return _from_query(connection, f"candidate.novel equals its check_result ({version_id})", query)
+
+
+def _verify_structures(connection: sa.Connection) -> Iterator[dict[str, Any]]:
+    wrong = [str(own) for own, crystal in crystals(connection) if crystal.id != own]
+    yield finding("structure.id is the hash of its content", len(wrong), wrong)
+    for table in (entry, candidate):
+        joined = table.join(structure, structure.c.id == table.c.structure_id)
+        query = (
+            sa.select(table.c.id)
+            .select_from(joined)
+            .where(
+                sa.or_(
+                    table.c.n_sites.is_distinct_from(structure.c.n_sites),
+                    table.c.space_group_number.is_distinct_from(structure.c.space_group_number),
+                    table.c.composition_id != structure.c.composition_id,
+                )
+            )
+        )
+        yield _from_query(connection, f"{table.name} says of its structure what it is", query)
 
 
 def _verify_versions(connection: sa.Connection) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ GROUPS = {
     "matgan_2m": "tests.benchmarks.bench_matgan_2m",
     "matgan_quality": "tests.benchmarks.bench_matgan_quality",
     "sql": "tests.benchmarks.bench_sql",
+    "structures": "tests.benchmarks.bench_structures",
 }
 """Group name to the module whose ``run(report)`` measures it."""
 

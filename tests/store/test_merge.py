@@ -21,7 +21,7 @@ from gandb.core.compositions import uuid_array
 from gandb.core.config import Settings
 from gandb.core.errors import InputError
 from gandb.schema import tables
-from gandb.schema.columns import Json, Moment, TextList
+from gandb.schema.columns import DoubleList, Json, Moment, TextList
 from gandb.store import Store, Transaction, loading
 from gandb.store.bulk import fetch, fetch_ids
 
@@ -42,6 +42,7 @@ THING = sa.Table(
     sa.Column("value", sa.Double()),
     sa.Column("at", Moment),
     sa.Column("texts", TextList),
+    sa.Column("numbers", DoubleList),
     sa.Column("data", Json),
 )
 ARROW = {
@@ -54,6 +55,7 @@ ARROW = {
     "value": pa.float64(),
     "at": pa.timestamp("us"),
     "texts": pa.list_(pa.string()),
+    "numbers": pa.list_(pa.float64()),
     "data": pa.string(),
 }
 PLAIN = [c for c in THING.columns if not isinstance(c.type, (sa.ARRAY, sa.JSON, sa.DateTime))]
@@ -89,6 +91,7 @@ ROWS = st.fixed_dictionaries(
         "value": st.none() | FLOATS,
         "at": st.none() | st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1)),
         "texts": st.none() | st.lists(TEXTS | st.none(), max_size=3),
+        "numbers": st.none() | st.lists(FLOATS | st.none(), max_size=3),
         "data": st.none() | JSONS,
     }
 )

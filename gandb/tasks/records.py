@@ -1,0 +1,570 @@
+"""Importing a source's own formats: records with structures, from files or live.
+
+One chunk. What is fetched and what is worked out is staged part by part, so that a broken import
+goes on where it stopped; the last step merges all parts in one transaction, or nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+
+from gandb.core.compositions import uuid_array
+from gandb.core.errors import InputError, NotFoundError, UsageError
+from gandb.core.ids import Domain, json_id
+from gandb.jobs.queue import now
+from gandb.jobs.records import Context, JobSpec, Outcome
+from gandb.schema import tables
+from gandb.sources import SOURCES
+from gandb.sources.archives import members
+from gandb.sources.base import Reject, Source
+from gandb.sources.formats import format_named, read_member
+from gandb.sources.records import Format, Record
+from gandb.store import Store, Transaction
+from gandb.tasks.fetching import Pages, fetch
+from gandb.core.pool import Pool, default_processes
+from gandb.tasks.preparing import Part, Preparation, composition_batch, symmetry_recipe
+from gandb.tasks.rows import Compositions, merge_compositions, repeat_id
+from gandb.validation.symmetry import SYMPREC
+
+KIND = "import_records"
+PARSER = "1"
+"""Version of the readers: raised when the same file gives other records."""
+PART = 500
+"""Records that are worked out and staged at a time."""
+MERGED = 40
+"""Parts that enter the store at a time."""
+FEW = 2_000
+"""Up to so many records, other processes are not worth their start."""
+_NAMES = ("compositions", "entries", "aliases", "structures", "symmetry", "rejects")
+_FILE = ("name", "sha256", "size")
+_SHOWN = 5
+
+
+def records_job(
+    source: str,
+    files: Sequence[Path] = (),
+    *,
+    form: str | None = None,
+    release: str | None = None,
+    query: str | None = None,
+    live: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    keep_raw: bool = False,
+    symprec: float | None = None,
+    licence: str | None = None,
+    attribution: str | None = None,
+) -> JobSpec:
+    """Describe the job of importing records.
+
+    Args:
+        source: database or collection, lower case.
+        files: files, folders and archives.
+        form: name of the format; None tells it from each file.
+        release: release of the database, as the user states it.
+        query: what was asked of the database, as the user states it.
+        live: what to ask a server for instead of reading files, see `gandb.tasks.fetching`.
+        strict: refuse everything if a single record is malformed.
+        keep_raw: keep the files as blobs, so that they can be parsed again.
+        symprec: a further tolerance (Å) for the symmetry search.
+        licence: of the data, if gandb does not know the source.
+        attribution: whom to cite, likewise.
+
+    Raises:
+        NotFoundError: there is no such format.
+        InputError: a file cannot be read.
+        UsageError: a tolerance or name that cannot be.
+    """
+    if form is not None:
+        format_named(form)
+    if symprec is not None and not 0 < symprec <= 1:
+        raise UsageError(f"a symmetry tolerance of {symprec:g} Å makes no sense: give 0.001 to 0.5")
+    if not source.replace("-", "").replace("_", "").isalnum() or source != source.lower():
+        raise UsageError(
+            f"cannot name a source {source!r}: use lower-case letters, digits, - and _"
+        )
+    return JobSpec(
+        kind=KIND,
+        spec={
+            "source": source,
+            "files": [describe(path) for path in files],
+            "format": form,
+            "release": release,
+            "filter": query,
+            "live": dict(live) if live else None,
+            "strict": strict,
+            "keep_raw": keep_raw,
+            "symprec": symprec,
+            "licence": licence,
+            "attribution": attribution,
+            "parser": PARSER,
+        },
+        totals=(0,),
+    )
+
+
+def reparse_job(snapshot: Mapping[str, Any]) -> JobSpec:
+    """Describe the job of reading the raw files of a snapshot again, with today's readers.
+
+    Args:
+        snapshot: its row.
+    """
+    options = dict(snapshot["options"])
+    live = {k: v for k, v in options.items() if k not in ("format", "symprec")} or None
+    return JobSpec(
+        kind=KIND,
+        spec={
+            "source": snapshot["source"],
+            "files": snapshot["files"],
+            "format": options.get("format"),
+            "release": snapshot["release"],
+            "filter": snapshot["filter"],
+            "live": live,
+            "strict": False,
+            "keep_raw": True,
+            "symprec": options.get("symprec"),
+            "licence": snapshot["licence"],
+            "attribution": snapshot["attribution"],
+            "parser": PARSER,
+            "snapshot": str(snapshot["id"]),
+        },
+        totals=(0,),
+    )
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return name, checksum and size of a file, or of a folder with all that it holds.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            return _describe_folder(path)
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return {"path": str(path.resolve()), "name": path.name, "sha256": digest, "size": size}
+
+
+def _describe_folder(folder: Path) -> dict[str, Any]:
+    """Return the checksum of a folder: of the sorted names and checksums of its files."""
+    digest, size = hashlib.sha256(), 0
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as handle:
+            own = hashlib.file_digest(handle, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder)}\x00{own}\n".encode(errors="surrogateescape"))
+        size += path.stat().st_size
+    return {
+        "path": str(folder.resolve()),
+        "name": folder.name or str(folder),
+        "sha256": digest.hexdigest(),
+        "size": size,
+        "folder": True,
+    }
+
+
+def source_named(spec: Mapping[str, Any]) -> Source:
+    """Return the source of a specification; one that gandb does not know states its own terms."""
+    if spec["source"] in SOURCES:
+        return SOURCES[spec["source"]]
+    return Source(
+        name=spec["source"],
+        title=spec["source"],
+        url="",
+        licence=spec.get("licence") or "not stated",
+        attribution=spec.get("attribution") or "not stated",
+        citations=(),
+        columns={},
+    )
+
+
+# --- the work ----------------------------------------------------------------------------
+
+
+def import_records(context: Context) -> Outcome:
+    """Fetch, read, work out and hand over the merge; each step goes on where it stopped."""
+    spec = context.job.spec
+    parts = prepare_all(context)
+    pages = _pages(context, spec)
+    merge = _Import.of(context.store, spec, parts, pages)
+    return Outcome(merge, merge.result)
+
+
+def prepare_all(context: Context) -> Parts:
+    """Read everything that a job names and work out its rows, unless that is staged already.
+
+    Raises:
+        InputError: a file has changed since, or --strict and a record was rejected.
+    """
+    spec = context.job.spec
+    if "snapshot" in spec:
+        pass  # what it read is kept
+    elif spec["live"]:
+        fetch(context)
+    else:
+        for file in spec["files"]:
+            if describe(Path(file["path"]))["sha256"] != file["sha256"]:
+                raise InputError(
+                    f"{file['path']} has changed since the import was asked for; import it again"
+                )
+    parts = Parts.of(context)
+    if not parts.finished:
+        work = Preparation(spec["source"], _symprecs(spec))
+        parts.extend(_items(context, spec), work)
+    if spec["strict"] and parts.counts["rejects"]:
+        first = parts.read(["rejects"])["rejects"].slice(0, _SHOWN).to_pylist()
+        shown = "; ".join(f"{r['file']} record {r['line']}: {r['reason']}" for r in first)
+        raise InputError(
+            f"{parts.counts['rejects']} records are malformed and --strict was asked for, so "
+            f"nothing was imported ({shown})"
+        )
+    return parts
+
+
+def _symprecs(spec: Mapping[str, Any]) -> tuple[float, ...]:
+    more = spec["symprec"]
+    return (SYMPREC,) if more in (None, SYMPREC) else (SYMPREC, float(more))
+
+
+def _items(context: Context, spec: Mapping[str, Any]) -> Iterator[Record | Reject]:
+    form = format_named(spec["format"]) if spec["format"] else None
+    if pages := _pages(context, spec):
+        yield from pages.records()
+    elif "snapshot" in spec:
+        with TemporaryDirectory(prefix="gandb-reparse-") as folder:
+            for file in snapshot_files(context.store, UUID(spec["snapshot"])):
+                path = Path(folder, file["name"])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(context.store.files.get_blob(file["sha256"]))
+            names = sorted(p.name for p in Path(folder).iterdir())
+            yield from read_files([Path(folder, name) for name in names], form)
+    else:
+        yield from read_files([Path(f["path"]) for f in spec["files"]], form)
+
+
+def _pages(context: Context, spec: Mapping[str, Any]) -> Pages | None:
+    """Return the answers that a live import, or the snapshot of one, has at hand."""
+    if not spec["live"]:
+        return None
+    if "snapshot" in spec:
+        return Pages.kept(context.store, spec["live"], UUID(spec["snapshot"]))
+    return Pages.staged(context)
+
+
+def read_files(paths: Sequence[Path], form: Format | None) -> Iterator[Record | Reject]:
+    """Yield every record and reject of files, folders and archives, in a fixed order."""
+    for member in members(paths):
+        if isinstance(member, Reject):
+            yield member
+        else:
+            yield from read_member(member, form)
+
+
+@dataclass
+class Parts:
+    """The rows that a job has worked out so far, staged.
+
+    Attributes:
+        counts: records and rejects so far.
+        n: number of parts.
+        finished: whether everything has been read.
+    """
+
+    context: Context
+    counts: dict[str, int]
+    n: int = 0
+    finished: bool = False
+
+    @classmethod
+    def of(cls, context: Context) -> Parts:
+        """Return what an earlier attempt left, or nothing."""
+        staged = context.staged("parts.json")
+        if staged is None:
+            return cls(context, {"items": 0, "records": 0, "rejects": 0})
+        return cls(context, **json.loads(staged))
+
+    def extend(
+        self, items: Iterator[Record | Reject], work: Callable[[Sequence[Any]], Part]
+    ) -> None:
+        """Work out the items that come after those done, and stage them part by part."""
+        rest = itertools.islice(items, self.counts["items"], None)
+        few = list(itertools.islice(rest, FEW))
+        processes = default_processes() if len(few) == FEW else 0
+        with Pool(work, processes) as pool:
+            sizes: list[int] = []
+
+            def pieces() -> Iterator[list[Record | Reject]]:
+                everything = itertools.chain(few, rest)
+                while piece := list(itertools.islice(everything, PART)):
+                    sizes.append(len(piece))
+                    yield piece
+
+            for place, part in enumerate(pool.map(pieces())):
+                self._add(part, sizes[place])
+                self.context.progress(self.counts["items"])
+        self.finished = True
+        self._save()
+
+    def _add(self, part: Part, items: int) -> None:
+        for name in _NAMES:
+            if part[name].num_rows:
+                self.context.stage(f"{self.n:06d}.{name}", _packed(part[name]))
+        self.n += 1
+        self.counts["items"] += items
+        self.counts["records"] += part["entries"].num_rows
+        self.counts["rejects"] += part["rejects"].num_rows
+        self._save()
+
+    def _save(self) -> None:
+        state = {"counts": self.counts, "n": self.n, "finished": self.finished}
+        self.context.stage("parts.json", json.dumps(state).encode())
+
+    def read(self, names: Iterable[str], columns: Sequence[str] | None = None) -> Part:
+        """Return tables of all parts in one."""
+        return next(self.groups(names, self.n or 1, columns))
+
+    def groups(
+        self, names: Iterable[str], size: int, columns: Sequence[str] | None = None
+    ) -> Iterator[Part]:
+        """Yield tables of ``size`` parts at a time; a table without rows is left out."""
+        wanted = list(names)
+        for start in range(0, max(self.n, 1), size):
+            group: dict[str, list[pa.Table]] = {name: [] for name in wanted}
+            for number in range(start, min(start + size, self.n)):
+                for name in wanted:
+                    data = self.context.staged(f"{number:06d}.{name}")
+                    if data is not None:
+                        table = pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+                        group[name].append(table.select(columns) if columns else table)
+            yield {
+                name: pa.concat_tables(found) if found else pa.table({})
+                for name, found in group.items()
+            }
+
+
+def _packed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table.combine_chunks())
+    return bytes(sink.getvalue())
+
+
+def distinct(table: pa.Table, *keys: str) -> pa.Table:
+    """Return the rows with a key for the first time."""
+    if not table.num_rows:
+        return table
+    texts = [
+        np.array([bytes(v) for v in _storage(table.column(k)).to_pylist()], "S16")
+        if isinstance(table.column(k).type, pa.UuidType)
+        else np.array([str(v).encode() for v in table.column(k).to_pylist()], object)
+        for k in keys
+    ]
+    if len(texts) == 1:
+        first = np.unique(texts[0], return_index=True)[1]
+    else:
+        seen: dict[Any, int] = {}
+        for row, key in enumerate(zip(*texts, strict=True)):
+            seen.setdefault(key, row)
+        first = np.array(list(seen.values()), np.int64)
+    return table.take(pa.array(np.sort(first)))
+
+
+def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk.storage for chunk in column.chunks], pa.binary(16))
+
+
+def raw_ids(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of ids as uint8 (n, 16)."""
+    data = b"".join(_storage(column).to_pylist())
+    return np.frombuffer(data, np.uint8).reshape(-1, 16)
+
+
+# --- merging -----------------------------------------------------------------------------
+
+
+def merge_structures(tx: Transaction, group: Part, symprecs: Sequence[float]) -> None:
+    """Take in the compositions, structures and symmetry of a group of parts."""
+    if group["compositions"].num_rows:
+        unique = distinct(group["compositions"], "id")
+        batch = composition_batch(unique)
+        merge_compositions(tx, Compositions.of(raw_ids(unique.column("id")), batch))
+    for symprec in symprecs:
+        tx.insert_new(tables.recipe, symmetry_recipe(symprec))
+    if group["structures"].num_rows:
+        tx.merge(tables.structure, distinct(group["structures"], "id"))
+        tx.merge(
+            tables.structure_symmetry, distinct(group["symmetry"], "structure_id", "recipe_id")
+        )
+
+
+@dataclass(frozen=True)
+class _Import:
+    """A whole import, ready to be merged."""
+
+    store: Store
+    spec: Mapping[str, Any]
+    parts: Parts
+    snapshot: dict[str, Any]
+    files: list[dict[str, Any]]
+    result: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, store: Store, spec: Mapping[str, Any], parts: Parts, pages: Pages | None
+    ) -> _Import:
+        ids = parts.read(["entries"], ["id"])["entries"]
+        own = np.unique(raw_ids(ids.column("id")), axis=0) if ids.num_rows else np.zeros((0, 16))
+        entries = len(own)
+        repeats = parts.counts["records"] - entries
+        files = _files(store, spec, pages)
+        digest = hashlib.sha256(own.tobytes()).hexdigest() if pages else None
+        source = source_named(spec)
+        snapshot = {
+            "id": snapshot_id(spec, digest),
+            "source": source.name,
+            "release": spec["release"],
+            "filter": spec["filter"],
+            "files": [{k: f[k] for k in _FILE} for f in spec["files"]],
+            "options": _options(spec),
+            "licence": source.licence,
+            "attribution": source.attribution,
+            "n_rows": entries + parts.counts["rejects"],
+            "n_entries": entries,
+            "n_rejects": parts.counts["rejects"],
+            "n_repeats": repeats,
+            "parser": spec["parser"],
+            "endpoint": (spec["live"] or {}).get("endpoint"),
+            "imported_at": now(),
+        }
+        result = {
+            "snapshot_id": str(snapshot["id"]),
+            "rows_read": parts.counts["items"],
+            "rows_rejected": parts.counts["rejects"],
+            "repeats": repeats,
+            "entries": entries,
+        }
+        return cls(store, spec, parts, snapshot, files, result)
+
+    def __call__(self, tx: Transaction) -> None:
+        own = self.snapshot["id"]
+        tx.insert_new(tables.source_snapshot, self.snapshot)
+        for number, file in enumerate(self.files):
+            if file.get("kept"):
+                tx.insert_new(
+                    tables.blob,
+                    {
+                        "sha256": file["sha256"],
+                        "size": file["size"],
+                        "media_type": "application/octet-stream",
+                    },
+                )
+            row = {k: file[k] for k in _FILE}
+            kept = bool(file.get("kept"))
+            tx.insert_new(
+                tables.snapshot_file, {"snapshot_id": own, "number": number, "kept": kept, **row}
+            )
+        symprecs = _symprecs(self.spec)
+        for group in self.parts.groups(_NAMES, MERGED):
+            merge_structures(tx, group, symprecs)
+            rejects = _reject_rows(own, group["rejects"])
+            if rejects.num_rows:
+                tx.merge(tables.snapshot_reject, rejects)
+            if not group["entries"].num_rows:
+                continue
+            entries = distinct(group["entries"], "id").drop_columns(["file", "line"])
+            source = pa.repeat(pa.scalar(self.spec["source"]), len(entries))
+            ordinals = pa.repeat(pa.scalar(0, pa.int32()), len(entries))
+            rows = entries.append_column("source", source).append_column("ordinal", ordinals)
+            tx.merge(tables.entry, rows)
+            ids = raw_ids(entries.column("id"))
+            members = pa.table(
+                {"snapshot_id": repeat_id(own, len(ids)), "entry_id": uuid_array(ids)}
+            )
+            tx.merge(tables.snapshot_entry, members)
+            if group["aliases"].num_rows:
+                tx.merge(
+                    tables.entry_alias, distinct(group["aliases"], "entry_id", "kind", "alias")
+                )
+
+
+def snapshot_id(spec: Mapping[str, Any], content: str | None) -> UUID:
+    """Return the id of a snapshot: of its files, or live of what the answers hold."""
+    return json_id(
+        Domain.SNAPSHOT,
+        {
+            "source": spec["source"],
+            "release": spec["release"],
+            "filter": spec["filter"],
+            "files": [{"name": f["name"], "sha256": f["sha256"]} for f in spec["files"]],
+            "options": _options(spec),
+            "parser": spec["parser"],
+            "content": content,
+        },
+    )
+
+
+def _options(spec: Mapping[str, Any]) -> dict[str, Any]:
+    options = {"format": spec["format"], "symprec": spec["symprec"]}
+    if spec["live"]:
+        options |= {k: v for k, v in spec["live"].items() if k != "asked_at"}
+    return options
+
+
+def _files(store: Store, spec: Mapping[str, Any], pages: Pages | None) -> list[dict[str, Any]]:
+    """Return what was read as it came, and keep it if that is asked for."""
+    if "snapshot" in spec:
+        return [{**f, "kept": True} for f in snapshot_files(store, UUID(spec["snapshot"]))]
+    if pages:
+        return pages.files(store, keep=spec["keep_raw"])
+    if not spec["keep_raw"]:
+        return [{**f, "kept": False} for f in spec["files"]]
+    return [{**f, "kept": True} for f in _kept(store, spec["files"])]
+
+
+def _kept(store: Store, files: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Keep files as blobs; of a folder, each file."""
+    for file in files:
+        path = Path(file["path"])
+        found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for each in found:
+            data = each.read_bytes()
+            name = f"{path.name}/{each.relative_to(path)}" if path.is_dir() else each.name
+            yield {"name": name, "sha256": store.files.put_blob(data), "size": len(data)}
+
+
+def _reject_rows(own: UUID, rejects: pa.Table) -> pa.Table:
+    if not rejects.num_rows:
+        return rejects
+    rows = distinct(rejects, "file", "line", "reason")
+    return rows.append_column("snapshot_id", repeat_id(own, len(rows)))
+
+
+def snapshot_files(store: Store, snapshot: UUID) -> list[dict[str, Any]]:
+    """Return the raw files of a snapshot in order.
+
+    Raises:
+        NotFoundError: none is recorded.
+    """
+    table = tables.snapshot_file
+    with store.read() as connection:
+        rows = connection.execute(
+            table.select().where(table.c.snapshot_id == snapshot).order_by(table.c.number)
+        ).mappings()
+        found = [dict(row) for row in rows]
+    if not found:
+        raise NotFoundError(f"snapshot {snapshot} has no raw files on record")
+    return found
