@@ -40,6 +40,7 @@ _CHUNK = 2**20  # characters read at a time
 _NEAR_END = 16  # where a text breaks off, a decoder stops at most so far before its end
 _JSON_LINES = re.compile(r"\.(jsonl|ndjson|jsonlines)\b")
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_WORD = re.compile(r"[^,\[\]{}\"]+(?=[,\]])")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -306,14 +307,20 @@ class _Stream:
         self.text += self.decoder.decode(data, final=self.ended)
 
     def broken(self, reason: str) -> _BrokenError:
-        """Go behind the value that cannot be decoded, if its brackets close."""
+        """Go behind the value that cannot be decoded, if its own brackets close."""
         begins = self.text[self.at : self.at + 2_000]
+        opens = begins[:1]
+        closes = {"{": "}", "[": "]"}.get(opens)
+        if closes is None:  # a word: what follows it begins at the next comma or bracket
+            end = _WORD.match(self.text, self.at)
+            self.at = end.end() if end else self.at
+            return _BrokenError(reason, begins, found_end=end is not None)
         while True:
             depth = 0
             for token in _TOKENS.finditer(self.text, self.at):
-                if token[0] in "[{":
+                if token[0] == opens:
                     depth += 1
-                elif token[0] in "]}":
+                elif token[0] == closes:
                     depth -= 1
                     if depth == 0:
                         self.at = token.end()
@@ -389,11 +396,13 @@ def kept(values: Mapping[str, Any], without: Collection[str] = ()) -> dict[str, 
 def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return _text(value)
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return int(value)
     if isinstance(value, float):
         if math.isfinite(value):
-            return value
+            return float(value)  # NumPy's is one too
         return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
         if depth == 0:

@@ -206,11 +206,14 @@ def _record_of_entry(document: Document, file: str) -> Record | Reject:
 
 
 def _entry_id(said: Mapping[str, Any], data: Mapping[str, Any]) -> Any:
-    """Return the id of an entry; for one without, of its material."""
-    listed = (
-        said.get("entry_id"),
-        *(data.get(name) for name in ("material_id", "mat_id", "task_id")),
-    )
+    """Return the id of an entry; for one without, of its material.
+
+    The Materials Project's first dumps, known by what their data hold, write mp-149 as 149.
+    """
+    entry_id = said.get("entry_id")
+    if type(entry_id) is int and "pretty_formula" in data and "unit_cell_formula" in data:
+        return f"mp-{entry_id}"
+    listed = (entry_id, *(data.get(name) for name in ("material_id", "mat_id", "task_id")))
     return next((given for given in listed if given not in (None, "")), None)
 
 
