@@ -1,0 +1,628 @@
+"""Live sources against a server on this machine that replays pages and misbehaves."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import random
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gandb.core.errors import InputError, MissingExtraError, NotFoundError, UsageError
+from gandb.sources import live_aflow, live_mp
+from gandb.sources.http import Patience, Session
+from gandb.sources.live import LIVE, LiveSource, live_source
+from gandb.sources.paging import Page, Query
+from tests.sources import replay
+from tests.sources.replay import PRANKS, TROUBLES, Replay, Script, Style
+
+KEY = "k" * 32
+QUICK = Patience(tries=12, unfit_tries=12, connect_timeout=2.0, read_timeout=0.4)
+
+# "hang" costs a real time-out each; it has tests of its own.
+SWIFT = tuple(t for t in TROUBLES if t != "hang")
+
+
+def quick(**more: Any) -> Session:
+    """A session that does not really wait."""
+    return Session(QUICK, sleep=lambda _: None, chance=random.Random(0), **more)
+
+
+def structures(count: int) -> list[dict[str, Any]]:
+    return [
+        {"id": f"x-{i}", "type": "structures", "attributes": {"nelements": i % 5, "name": "é☃"}}
+        for i in range(count)
+    ]
+
+
+STYLES: dict[str, tuple[Callable[[int], list[dict[str, Any]]], Style, str, str, str]] = {
+    # name: records, style, live source, path of the endpoint, field that tells records apart
+    "optimade": (structures, replay.optimade(), "optimade", "/optimade", "id"),
+    "optimade by number": (
+        structures,
+        replay.optimade(link="number"),
+        "optimade",
+        "/optimade/v1",
+        "id",
+    ),
+    "optimade by cursor": (
+        structures,
+        replay.optimade(link="cursor"),
+        "optimade",
+        "/optimade/v1/structures",
+        "id",
+    ),
+    "optimade without version": (
+        structures,
+        replay.optimade(prefix="/optimade"),
+        "optimade",
+        "/optimade/",
+        "id",
+    ),
+    "optimade without links": (
+        structures,
+        replay.optimade(link="none"),
+        "optimade",
+        "/optimade",
+        "id",
+    ),
+    "optimade without more": (
+        structures,
+        replay.optimade(link="none", more=False),
+        "optimade",
+        "/optimade",
+        "id",
+    ),
+    "oqmd": (
+        lambda n: [{"entry_id": i, "name": f"Fe{i + 1}O"} for i in range(n)],
+        replay.oqmd,
+        "oqmd",
+        "/oqmdapi",
+        "entry_id",
+    ),
+    "aflow": (
+        lambda n: [{"auid": f"aflow:{i:016x}", "aurl": f"a/{i}"} for i in range(n)],
+        replay.aflux(),
+        "aflow",
+        "/API/aflux",
+        "auid",
+    ),
+    "aflow by number": (
+        lambda n: [{"auid": f"aflow:{i:016x}", "aurl": f"a/{i}"} for i in range(n)],
+        replay.aflux(numbered=True),
+        "aflow",
+        "/API/aflux",
+        "auid",
+    ),
+    "mp": (
+        lambda n: [{"material_id": f"mp-{i}", "nsites": i} for i in range(n)],
+        replay.mp(KEY),
+        "mp",
+        "",
+        "material_id",
+    ),
+}
+COUNTED = [name for name in STYLES if name != "aflow"]
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MP_API_KEY", KEY)
+
+
+@pytest.fixture(autouse=True)
+def mp_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Materials Project's client: the real one where it is installed, else what it does here.
+
+    The real one brings some 300 MB; its part in this is to turn a search into one request.
+    """
+    if importlib.util.find_spec("mp_api") is not None:
+        return
+
+    class MPRestError(Exception):
+        pass
+
+    class SummaryRester:
+        def __init__(self, *, api_key: str, endpoint: str, session: Any, **_: Any) -> None:
+            assert len(api_key) == 32
+            self.endpoint, self.session = f"{endpoint}materials/summary/", session
+            self.session.headers["x-api-key"] = api_key
+            self._get_heartbeat_info(endpoint)
+
+        def search(
+            self,
+            *,
+            elements: list[str] | None = None,
+            energy_above_hull: tuple[float, float] | None = None,
+            deprecated: bool | None = None,
+            fields: list[str] | None,
+            all_fields: bool,
+            num_chunks: int,
+            chunk_size: int,
+            _page: int,
+            _sort_fields: str,
+        ) -> list[dict[str, Any]]:
+            asked: dict[str, Any] = {"_page": _page, "_sort_fields": _sort_fields}
+            if fields:
+                if "no_such_field" in fields:
+                    raise MPRestError("invalid fields requested: ['no_such_field']")
+                asked["_fields"] = ",".join(fields)
+            if elements:
+                asked["elements"] = ",".join(elements)
+            if energy_above_hull:
+                asked["energy_above_hull_min"], asked["energy_above_hull_max"] = energy_above_hull
+            if deprecated is not None:
+                asked["deprecated"] = deprecated
+            asked["_limit"] = asked["_per_page"] = chunk_size
+            reply = self.session.get(
+                url=self.endpoint, verify=True, params=asked, timeout=20, headers={}
+            )
+            assert reply.status_code == 200
+            return list(json.loads(reply.text)["data"])
+
+    for name in ("mp_api", "mp_api.client", "mp_api.client.core", "mp_api.client.routes"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    materials = types.ModuleType("mp_api.client.routes.materials")
+    summary: Any = types.ModuleType("mp_api.client.routes.materials.summary")
+    errors: Any = types.ModuleType("mp_api.client.core.exceptions")
+    summary.SummaryRester, errors.MPRestError = SummaryRester, MPRestError
+    for module in (materials, summary, errors):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def records_of(data: bytes) -> list[Mapping[str, Any]]:
+    document = json.loads(data)
+    if isinstance(document, list):
+        return document
+    return list(document["data"] if "data" in document else document.values())
+
+
+def collect(pages: Iterator[Page], field: str) -> dict[Any, Mapping[str, Any]]:
+    """What a store holds in the end: one record per id."""
+    found: dict[Any, Mapping[str, Any]] = {}
+    for page in pages:
+        records = records_of(page.data)
+        assert page.records == len(records)
+        found |= {record[field]: record for record in records}
+    return found
+
+
+def ask(
+    kind: str,
+    server: Replay,
+    *,
+    size: int = 10,
+    limit: int | None = None,
+) -> tuple[LiveSource, Query, str]:
+    _, _, source, path, field = STYLES[kind]
+    return LIVE[source], Query(server.url + path, None, (), size, limit), field
+
+
+def check_numbers(pages: list[Page]) -> None:
+    assert [page.number for page in pages] == list(range(len(pages)))
+    assert [page.next is None for page in pages] == [False] * (len(pages) - 1) + [True]
+
+
+# --- a server that behaves ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", STYLES)
+@pytest.mark.parametrize("count", [0, 1, 10, 57])
+def test_every_record_comes_once_from_a_server_that_behaves(kind: str, count: int) -> None:
+    make, style, *_ = STYLES[kind]
+    records = make(count)
+    with Replay(records, style).running() as server, quick() as session:
+        source, query, field = ask(kind, server)
+        pages = list(source.pages(query, session))
+        check_numbers(pages)
+        assert [r[field] for p in pages for r in records_of(p.data)] == [r[field] for r in records]
+        expected = {page.expected for page in pages if page.records}
+        assert expected <= ({None} if kind == "aflow" else {count, None})
+        for page in pages:
+            assert len(source.ids(page.data)) == page.records
+
+
+@pytest.mark.parametrize("kind", STYLES)
+def test_the_limit_ends_the_pages(kind: str) -> None:
+    make, style, *_ = STYLES[kind]
+    with Replay(make(57), style).running() as server, quick() as session:
+        source, query, _ = ask(kind, server, size=10, limit=23)
+        pages = list(source.pages(query, session))
+        assert sum(page.records for page in pages) == 30
+        source, query, _ = ask(kind, server, size=10, limit=4)
+        (page,) = source.pages(query, session)
+        assert page.records == 4
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in STYLES if k != "aflow" and "number" not in k and k != "mp"]
+)
+def test_servers_that_give_fewer_than_asked(kind: str) -> None:
+    make, style, *_ = STYLES[kind]
+    with Replay(make(57), style, most=4).running() as server, quick() as session:
+        source, query, field = ask(kind, server)
+        assert len(collect(source.pages(query, session), field)) == 57
+
+
+# --- a server that misbehaves ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", STYLES)
+@pytest.mark.parametrize("seed", range(6))
+def test_troubles_lose_and_double_nothing(kind: str, seed: int) -> None:
+    make, style, *_ = STYLES[kind]
+    records = make(60)
+    script = Script(seed, troubles=SWIFT, rate=0.8, in_a_row=3)
+    with Replay(records, style, script).running() as server, quick() as session:
+        source, query, field = ask(kind, server)
+        pages = list(source.pages(query, session))
+        check_numbers(pages)
+        assert [r[field] for p in pages for r in records_of(p.data)] == [r[field] for r in records]
+        assert sum(server.happened.values()) > server.happened["nothing"]
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+@pytest.mark.parametrize("seed", range(6))
+def test_odd_answers_lose_nothing(kind: str, seed: int) -> None:
+    make, style, *_ = STYLES[kind]
+    records = make(60)
+    script = Script(seed, troubles=SWIFT, pranks=PRANKS, most_pranks=8)
+    with Replay(records, style, script).running() as server, quick() as session:
+        source, query, field = ask(kind, server)
+        found = collect(source.pages(query, session), field)
+        assert found == {record[field]: record for record in records}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_short_and_empty_pages_lose_nothing_without_a_count(seed: int) -> None:
+    pranks = ("short page", "empty page", "gzip", "slow", "wrong content type")
+    make, style, *_ = STYLES["aflow"]
+    records = make(60)
+    script = Script(seed, troubles=SWIFT, pranks=pranks, most_pranks=8, rate=0.3)
+    with Replay(records, style, script).running() as server, quick() as session:
+        source, query, field = ask("aflow", server)
+        found = collect(source.pages(query, session), field)
+        assert found == {record[field]: record for record in records}
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+@pytest.mark.parametrize("seed", range(6))
+def test_what_changing_places_passed_over_comes_with_another_walk(kind: str, seed: int) -> None:
+    make, style, *_ = STYLES[kind]
+    records = make(60)
+    # Six pages in the first walk, in which records change places three times, and twice later.
+    script = Script(seed, reorder=2, reorders=5)
+    with Replay(records, style, script).running() as server, quick() as session:
+        source, query, field = ask(kind, server)
+        pages = list(source.pages(query, session))
+        check_numbers(pages)
+        assert len(collect(iter(pages[:6]), field)) < 60
+        assert collect(iter(pages), field) == {record[field]: record for record in records}
+
+
+def test_a_walk_ends_where_the_server_counts_what_it_does_not_give() -> None:
+    def serve(server: Replay, path: str, asked: dict[str, str]) -> replay.Reply | None:
+        reply = replay.optimade()(server, path, asked)
+        if reply and "meta" in reply.document:
+            reply.document["meta"]["data_returned"] += 5
+        return reply
+
+    with Replay(structures(40), serve).running() as server, quick() as session:
+        query = Query(f"{server.url}/optimade", None, (), 10, None)
+        pages = list(LIVE["optimade"].pages(query, session))
+        assert len(collect(iter(pages), "id")) == 40
+        assert len(pages) == 8  # a second walk, which brings nothing new
+
+
+# --- going on -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", STYLES)
+def test_going_on_from_any_page_gives_the_same(kind: str) -> None:
+    make, style, *_ = STYLES[kind]
+    records = make(45)
+    wanted = list(records)
+    with Replay(records, style).running() as server, quick() as session:
+        source, query, field = ask(kind, server)
+        whole = list(source.pages(query, session))
+        for cut in range(1, len(whole)):
+            done = whole[:cut]
+            seen = [i for page in done for i in source.ids(page.data)]
+            rest = list(source.pages(query, session, done[-1].next, cut, seen=iter(seen)))
+            assert [(p.number, p.data, p.next) for p in rest] == [
+                (p.number, p.data, p.next) for p in whole[cut:]
+            ]
+            blind = list(source.pages(query, session, done[-1].next, cut))
+            assert blind[0].number == cut
+            found = collect(iter([*done, *blind]), field)
+            assert sorted(map(str, found)) == sorted(str(r[field]) for r in wanted)
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+@pytest.mark.parametrize("seed", range(4))
+def test_going_on_while_records_change_places(kind: str, seed: int) -> None:
+    """Broken off at a page of one's choice, gone on without a word of what came before."""
+    make, style, *_ = STYLES[kind]
+    records = make(60)
+    script = Script(seed, troubles=SWIFT, pranks=PRANKS, most_pranks=8)
+    chance = random.Random(seed)
+    with Replay(records, style, script).running() as server, quick() as session:
+        source, query, field = ask(kind, server)
+        got: list[Page] = []
+        start: str | None = None
+        while not got or got[-1].next is not None:
+            for page in source.pages(query, session, start, len(got)):
+                got.append(page)
+                if chance.random() < 0.3:
+                    break
+            start = got[-1].next
+        check_numbers(got)
+        found = collect(iter(got), field)
+        assert found == {record[field]: record for record in records}
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "{}", "[1]", '{"at":"5"}', '{"at":5,"sweep":1}'])
+@pytest.mark.parametrize("name", ["optimade", "oqmd", "aflow", "mp"])
+def test_what_is_no_cursor_is_refused(name: str, cursor: str) -> None:
+    query = Query("http://127.0.0.1:9/optimade", None, (), 10, None)
+    with quick() as session, pytest.raises(UsageError, match="begin again"):
+        next(LIVE[name].pages(query, session, cursor))
+
+
+def test_a_cursor_leads_to_no_other_host() -> None:
+    start = '{"at":"https://other.org/","expected":null,"fresh":0,"offset":0,"sweep":1}'
+    query = Query("https://example.org", None, (), 10, None)
+    with quick() as session, pytest.raises(UsageError, match=r"went to https://other.org"):
+        LIVE["optimade"].pages(query, session, start)
+
+
+# --- OPTIMADE's links -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prank", [p for p in PRANKS if "link" in p])
+def test_links_are_followed_on_the_endpoint_with_the_filter(prank: str) -> None:
+    script = Script(1, pranks=[prank], rate=1.0)
+    if prank == "link that goes back":
+        script.rate = 0.5
+    with Replay(structures(35), replay.optimade(), script).running() as server, quick() as session:
+        query = Query(f"{server.url}/optimade", 'elements HAS "O"', ("id", "type"), 10, None)
+        found = collect(LIVE["optimade"].pages(query, session), "id")
+        assert len(found) == 35
+        asked = [replay.query_of(url) for url, _ in server.asked if "structures" in url]
+        assert {a["filter"] for a in asked} == {'elements HAS "O"'}
+        assert {a["response_fields"] for a in asked} == {"id,type"}
+
+
+def test_pages_in_a_circle_are_refused() -> None:
+    style = replay.optimade(link="circle")
+    with Replay(structures(35), style).running() as server, quick() as session:
+        query = Query(f"{server.url}/optimade", None, (), 10, None)
+        with pytest.raises(InputError, match="a page that came before") as caught:
+            list(LIVE["optimade"].pages(query, session))
+        assert "goes on from where it stopped" in str(caught.value)
+
+
+def test_a_server_without_links_that_heeds_no_offset_is_refused() -> None:
+    style = replay.optimade(link="none", heed=False)
+    with Replay(structures(35), style).running() as server, quick() as session:
+        query = Query(f"{server.url}/optimade", None, (), 10, None)
+        with pytest.raises(InputError, match="heeds no page_offset"):
+            list(LIVE["optimade"].pages(query, session))
+
+
+@pytest.mark.parametrize("kind", ["oqmd", "aflow", "optimade by number"])
+def test_a_server_that_gives_one_page_for_ever_is_refused(kind: str) -> None:
+    make, style, *_ = STYLES[kind]
+
+    class Stuck(Replay):
+        def page(self, offset: int, limit: int) -> list[Mapping[str, Any]]:
+            return super().page(0, limit)
+
+    with Stuck(make(1000), style).running() as server, quick() as session:
+        source, query, _ = ask(kind, server)
+        with pytest.raises(InputError, match="in circles"):
+            list(source.pages(query, session))
+
+
+@pytest.mark.parametrize(
+    ("total", "more", "linked"), [(10, True, False), (None, True, False), (None, None, True)]
+)
+def test_what_servers_leave_unsaid(total: int | None, more: bool | None, linked: bool) -> None:
+    """The number on the page for that of all; no number; neither that nor whether there is more."""
+
+    def serve(server: Replay, path: str, asked: dict[str, str]) -> replay.Reply | None:
+        reply = replay.optimade(link="offset" if linked else "none")(server, path, asked)
+        if reply is None or "meta" not in reply.document:
+            return reply
+        meta = reply.document["meta"]
+        meta["data_returned"] = None if total is None else len(reply.document["data"])
+        if more is None:
+            del meta["more_data_available"]
+        return reply
+
+    with Replay(structures(35), serve).running() as server, quick() as session:
+        query = Query(f"{server.url}/optimade", None, (), 10, None)
+        pages = list(LIVE["optimade"].pages(query, session))
+        assert len(collect(iter(pages), "id")) == 35
+        assert len(pages) <= 5
+
+
+# --- what is asked --------------------------------------------------------------------------
+
+
+def test_oqmd_is_asked_in_its_own_terms() -> None:
+    with Replay([], replay.oqmd).running() as server, quick() as session:
+        words = "element_set=(Al-Fe),O AND composition=Fe-O AND stability<=0 AND icsd=True"
+        query = Query(f"{server.url}/oqmdapi", words, ("name", "delta_e"), 10, None)
+        list(LIVE["oqmd"].pages(query, session))
+        assert replay.query_of(server.asked[0][0]) == {
+            "filter": "element_set=(Al-Fe),O AND stability<=0",
+            "composition": "Fe-O",
+            "icsd": "True",
+            "fields": "name,delta_e,entry_id",
+            "limit": "10",
+            "offset": "0",
+        }
+
+
+def test_aflow_is_asked_in_one_matchbook() -> None:
+    with Replay([], replay.aflux()).running() as server, quick() as session:
+        query = Query(
+            f"{server.url}/API/aflux/", "species(Na:K,Cl),Egap(1*,*5)", ("Egap",), 10, None
+        )
+        list(LIVE["aflow"].pages(query, session))
+        assert server.asked[0][0] == (
+            "/API/aflux/?auid,species(Na:K,Cl),Egap(1*,*5),aurl,Egap,$paging(1,10),format(json)"
+        )
+
+
+@pytest.mark.parametrize("words", ["paging(2,3)", "Egap(1*),$paging(0)", "format(html),Egap"])
+def test_aflow_pages_are_not_the_filters(words: str) -> None:
+    query = Query("https://aflow.org/API/aflux", words, (), 10, None)
+    with quick() as session, pytest.raises(UsageError, match="directive of its own"):
+        live_aflow.pages(query, session)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (None, {}),
+        (" ", {}),
+        ("elements=Li, O", {"elements": ["Li", "O"]}),
+        ("elements=Li", {"elements": ["Li"]}),
+        ("chemsys=Li-O", {"chemsys": "Li-O"}),
+        ("chemsys=Li-O,Fe-O", {"chemsys": ["Li-O", "Fe-O"]}),
+        ("num_elements=2..4&is_stable=TRUE", {"num_elements": (2, 4), "is_stable": True}),
+        ("energy_above_hull=0..0.05", {"energy_above_hull": (0, 0.05)}),
+        ("spacegroup_number=225,227", {"spacegroup_number": [225, 227]}),
+        ('{"band_gap": [0.1, 2]}', {"band_gap": [0.1, 2]}),
+    ],
+)
+def test_a_search_of_the_materials_project(text: str | None, found: dict[str, Any]) -> None:
+    assert live_mp.search_of(text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["elements", "=1", "a=", "a=1&a=2", "{", "fields=x", "_page=1", "n=a..b", "1a=2"]
+)
+def test_what_is_no_search_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="filter"):
+        live_mp.search_of(text)
+
+
+def test_the_materials_project_is_asked_with_the_key_in_a_header() -> None:
+    with Replay([], replay.mp(KEY)).running() as server, quick() as session:
+        words = "elements=Li,O&energy_above_hull=0..0.05&deprecated=false"
+        query = Query(server.url, words, ("nsites", "material_id"), 10, None)
+        (page,) = LIVE["mp"].pages(query, session)
+        address, headers = server.asked[0]
+        assert headers["X-API-KEY"] == KEY
+        assert KEY not in address
+        assert KEY not in page.url
+        asked = replay.query_of(address)
+        assert asked.pop("_per_page") == asked.pop("_limit") == "10"
+        assert asked == {
+            "elements": "Li,O",
+            "energy_above_hull_min": "0",
+            "energy_above_hull_max": "0.05",
+            "deprecated": "false",
+            "_fields": "material_id,nsites",
+            "_page": "1",
+            "_sort_fields": "material_id",
+        }
+
+
+def test_without_a_good_key_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MP_API_KEY", "wrong-key")
+    with Replay([], replay.mp(KEY)).running() as server, quick() as session:
+        query = Query(server.url, None, (), 10, None)
+        with pytest.raises(InputError, match="check the key in MP_API_KEY") as caught:
+            list(LIVE["mp"].pages(query, session))
+        assert "wrong-key" not in str(caught.value)
+        monkeypatch.delenv("MP_API_KEY")
+        with pytest.raises(UsageError, match="set MP_API_KEY"):
+            LIVE["mp"].pages(query, session)
+        monkeypatch.setenv("MP_API_KEY", KEY)
+        elsewhere = Query("https://example.org", None, (), 10, None)
+        with pytest.raises(UsageError, match=r"goes to materialsproject\.org only"):
+            LIVE["mp"].pages(elsewhere, session)
+
+
+def test_fields_that_the_materials_project_does_not_have() -> None:
+    with Replay([], replay.mp(KEY)).running() as server, quick() as session:
+        query = Query(server.url, None, ("no_such_field",), 10, None)
+        with pytest.raises(UsageError, match="no_such_field"):
+            list(LIVE["mp"].pages(query, session))
+        query = Query(server.url, "no_such_term=1", ("nsites",), 10, None)
+        with pytest.raises(UsageError, match="no_such_term"):
+            list(LIVE["mp"].pages(query, session))
+
+
+@pytest.mark.parametrize("name", ["requests", "mp_api.client.routes.materials.summary"])
+def test_missing_packages_are_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    query = Query("http://127.0.0.1:9", None, (), 10, None)
+    with quick() as session, pytest.raises(MissingExtraError, match=r"gandb\[(live|mp)\]"):
+        list(LIVE["mp"].pages(query, session))
+
+
+# --- the list -------------------------------------------------------------------------------
+
+
+def test_every_live_source_is_complete() -> None:
+    assert {"oqmd", "mp", "aflow", "nomad", "jarvis", "alexandria", "cod", "odbx", "mc3d"} <= set(
+        LIVE
+    )
+    for name, source in LIVE.items():
+        assert source.name == name
+        assert live_source(name) is source
+        assert source.format in {"optimade", "oqmd-rest", "mp-summary", "aflux"}
+        assert (source.endpoint is None) == (name == "optimade")
+        assert source.endpoint is None or source.endpoint.startswith("https://")
+    with pytest.raises(NotFoundError, match="known: oqmd"):
+        live_source("oqdm")
+
+
+# --- the real pages -------------------------------------------------------------------------
+
+
+def real(shared_data: Path, name: str) -> tuple[str, list[dict[str, Any]]]:
+    native = shared_data / "native"
+    if name == "optimade":
+        pages = json.loads((native / "oqmd" / "optimade-structures-pages.json").read_bytes())
+        return "id", [entry for page in pages for entry in page["data"]]
+    if name == "optimade by number":
+        with gzip.open(native / "mp" / "optimade-structures.jsonl.gz") as lines:
+            return "id", [json.loads(line) for line in list(lines)[::3] if b'"structures"' in line]
+    if name == "oqmd":
+        return "entry_id", json.loads((native / "oqmd" / "rest-formationenergy.json").read_bytes())
+    if name == "aflow":
+        return "auid", json.loads((native / "aflow" / "aflux-page.json").read_bytes())
+    return "material_id", json.loads((native / "mp" / "summary-records-mock.json").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("optimade", 200), ("optimade by number", 200), ("oqmd", 30), ("aflow", 2), ("mp", 7)],
+)
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_real_records_come_from_a_server_that_misbehaves(
+    kind: str, size: int, seed: int | None, shared_data: Path
+) -> None:
+    field, records = real(shared_data, kind)
+    script = None
+    if seed is not None:
+        pranks = (
+            () if kind == "aflow" else ("short page", "repeated entries", "link by http", "gzip")
+        )
+        script = Script(seed, troubles=SWIFT, pranks=pranks, rate=0.4)
+    with Replay(records, STYLES[kind][1], script).running() as server, quick() as session:
+        source, query, _ = ask(kind, server, size=size)
+        found = collect(source.pages(query, session), field)
+        assert found == {record[field]: record for record in records}
