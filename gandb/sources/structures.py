@@ -20,15 +20,11 @@ from gandb.core.crystals import MAX_SITES
 from gandb.core.elements import ATOMIC_NUMBERS
 from gandb.core.errors import InputError
 from gandb.core.species import ISOTOPES, Occupant, SpeciesError, parse_species
+from gandb.representations.ase_atoms import isotopes
+from gandb.representations.pymatgen_structures import SPECIES_SPIN, given_charge
 from gandb.sources.records import Sites
 
-SPECIES_SPIN = "species_spin"
-"""Site property that holds what pymatgen keeps as the spin of a species: one number for a site of
-one species, else ``{species: spin}``."""
-
 _PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
-_SAME_CHARGE = 1e-6
-_ISOTOPE_MASSES = {"D": (2.0, 2.1), "T": (3.0, 3.1)}  # u
 _EMPTY = frozenset({"vacancy"})
 
 
@@ -101,9 +97,7 @@ def sites_of_structure(data: Mapping[str, Any]) -> Sites:
             if name not in properties:
                 properties[name] = [None] * len(sites)
             properties[name][place] = _array(value)
-    charge = number(data.get("charge"), "its charge")
-    if charge is not None and abs(charge - formal) <= _SAME_CHARGE:
-        charge = None
+    charge = given_charge(data.get("properties"), number(data.get("charge"), "its charge"), formal)
     return Sites(
         species=species,
         coords=coords,
@@ -352,11 +346,9 @@ def _optimade_occupants(name: str, item: Mapping[str, Any]) -> str | tuple[Occup
         if not isinstance(symbol, str) or (symbol not in ATOMIC_NUMBERS and symbol not in ISOTOPES):
             what = "an unknown atom" if symbol == "X" else "no element"
             raise InputError(f"species {name!r}: {symbol!r} is {what}")
-        if symbol == "H":
-            u = number(mass, f"the mass of species {name!r}")
-            for isotope, (low, high) in _ISOTOPE_MASSES.items():
-                if u is not None and low <= u <= high:
-                    symbol = isotope
+        u = number(mass, f"the mass of species {name!r}")
+        if u is not None:
+            symbol = isotopes([symbol], [u])[0]
         part = number(share, f"a concentration of species {name!r}")
         if part is None:
             raise InputError(f"species {name!r} has no concentration of {symbol}")
