@@ -220,7 +220,7 @@ def _is_table(source: str, files: list[Path], form: str | None, mapping: list[st
         UsageError: some are and some are not.
     """
     from gandb.core.errors import UsageError
-    from gandb.sources.routing import is_formula_table
+    from gandb.sources.reading import is_formula_table
 
     if form is not None:
         return form == "table"

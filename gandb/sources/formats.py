@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
-from gandb.core.errors import InputError, NotFoundError
+from gandb.core.errors import NotFoundError
 from gandb.sources.aflow_records import AFLOW_HULL, AFLOW_INDEX, AFLOWLIB_JSON, AFLOWLIB_OUT, AFLUX
 from gandb.sources.ase_database import ASE_DATABASE
-from gandb.sources.base import Reject
 from gandb.sources.cif import CIF, decode_cif
 from gandb.sources.extxyz import EXTXYZ
 from gandb.sources.mp_documents import COMPUTED_ENTRIES, MP_LEGACY, MP_SUMMARY
@@ -16,7 +15,7 @@ from gandb.sources.oqmd_dump import OQMD_DUMP
 from gandb.sources.oqmd_rest import OQMD_REST
 from gandb.sources.poscar import POSCAR, decode_poscar
 from gandb.sources.pymatgen_json import PYMATGEN_JSON
-from gandb.sources.records import Format, Member, Record, Sites, reject
+from gandb.sources.records import Format, Sites
 from gandb.sources.structure_tables import JARVIS_LEADERBOARD, STRUCTURE_TABLE
 
 HEAD_BYTES = 65_536
@@ -68,31 +67,3 @@ def format_of(name: str, head: bytes) -> Format | None:
         if form.fits(name.lower(), head):
             return form
     return None
-
-
-def read_member(member: Member, form: Format | None = None) -> Iterator[Record | Reject]:
-    """Read a member in a format, or in the one that fits; whatever fails is a reject."""
-    try:
-        with member.open() as handle:
-            head = handle.read(HEAD_BYTES)
-        if not head:
-            yield reject(member, 0, "it is empty")
-            return
-        chosen = form or format_of(member.name, head)
-        if chosen is None:
-            shown = head[:200].decode(errors="replace")
-            yield reject(
-                member,
-                0,
-                f"no format fits its name and content; known: {', '.join(FORMATS)} (to insist on "
-                "one: --format NAME)",
-                shown,
-            )
-            return
-        yield from chosen.read(member)
-    except InputError as error:
-        yield reject(member, 0, str(error))
-    except OSError as error:
-        yield reject(member, 0, f"cannot be read: {error}")
-    except (ArithmeticError, EOFError, LookupError, TypeError, ValueError) as error:
-        yield reject(member, 0, f"cannot be read on: {type(error).__name__}: {error}")

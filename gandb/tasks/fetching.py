@@ -18,9 +18,10 @@ from gandb.core.errors import NotFoundError
 from gandb.jobs.records import Context
 from gandb.schema import tables
 from gandb.sources.base import Reject
-from gandb.sources.formats import format_named, read_member
+from gandb.sources.formats import format_named
 from gandb.sources.http import Session
 from gandb.sources.live import LIVE, LiveSource, Query
+from gandb.sources.reading import read_member
 from gandb.sources.records import Member, Record
 from gandb.store import Store
 

@@ -22,17 +22,17 @@ import pyarrow as pa
 from gandb.core.compositions import uuid_array
 from gandb.core.errors import InputError, NotFoundError, UsageError
 from gandb.core.ids import Domain, json_id
+from gandb.core.pool import Pool, default_processes
 from gandb.jobs.queue import now
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
 from gandb.sources import SOURCES
-from gandb.sources.archives import members
 from gandb.sources.base import Reject, Source
-from gandb.sources.formats import format_named, read_member
-from gandb.sources.records import Format, Record
+from gandb.sources.formats import format_named
+from gandb.sources.reading import read_files
+from gandb.sources.records import Record
 from gandb.store import Store, Transaction
 from gandb.tasks.fetching import Pages, fetch
-from gandb.core.pool import Pool, default_processes
 from gandb.tasks.preparing import Part, Preparation, composition_batch, symmetry_recipe
 from gandb.tasks.rows import Compositions, merge_compositions, repeat_id
 from gandb.validation.symmetry import SYMPREC
@@ -262,15 +262,6 @@ def _pages(context: Context, spec: Mapping[str, Any]) -> Pages | None:
     if "snapshot" in spec:
         return Pages.kept(context.store, spec["live"], UUID(spec["snapshot"]))
     return Pages.staged(context)
-
-
-def read_files(paths: Sequence[Path], form: Format | None) -> Iterator[Record | Reject]:
-    """Yield every record and reject of files, folders and archives, in a fixed order."""
-    for member in members(paths):
-        if isinstance(member, Reject):
-            yield member
-        else:
-            yield from read_member(member, form)
 
 
 @dataclass

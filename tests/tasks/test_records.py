@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from gandb.core.config import Settings
-from gandb.core.errors import InputError
+from gandb.core.errors import InputError, NotFoundError
 from gandb.jobs import queue
 from gandb.jobs.records import State
 from gandb.jobs.worker import Worker
@@ -196,7 +195,7 @@ def test_raw_files_are_kept_and_parsed_again(
     for path in folder.iterdir():
         path.unlink()
     (first,) = snapshots(store)
-    (job,) = work(store, reparse_job(first))
+    work(store, reparse_job(first))
     assert len(snapshots(store)) == 1, "readers are the same, so it is the same snapshot"
     entries = _rows(store, sa.select(entry))
     monkeypatch.setattr(records, "PARSER", "next")
@@ -309,7 +308,7 @@ def test_structures_are_found_by_the_beginning_of_their_id(folder: Path, tmp_pat
     (first, *_) = _rows(store, sa.select(structure.c.id))
     own, crystal = find_structure(store, str(first["id"])[:13])
     assert own == crystal.id == first["id"]
-    with pytest.raises(Exception, match="several structures begin|no structure begins"):
+    with pytest.raises(NotFoundError, match=r"several structures begin|no structure begins"):
         find_structure(store, "")
 
 
@@ -319,4 +318,3 @@ def test_rejects_say_where_and_why(folder: Path, tmp_path: Path) -> None:
     rows = {Path(r["file"]).name: r["reason"] for r in _rows(store, sa.select(snapshot_reject))}
     assert set(rows) == {"flat.vasp", "full.vasp"}
     assert "at one place" in rows["full.vasp"]
-    assert Settings(str(tmp_path)) is not None

@@ -1,0 +1,97 @@
+"""Whatever the user names, read: which way, in which format, with the tables that lie beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from gandb.core.errors import InputError
+from gandb.sources.archives import members
+from gandb.sources.base import Reject
+from gandb.sources.companions import companions, may_have_companions
+from gandb.sources.files import COMPRESSIONS, READERS
+from gandb.sources.formats import FORMATS, HEAD_BYTES, format_of
+from gandb.sources.records import Format, Member, Record, reject
+
+
+def read_files(paths: Sequence[Path], form: Format | None = None) -> Iterator[Record | Reject]:
+    """Yield every record and reject of files, folders and archives, in a fixed order.
+
+    Args:
+        paths: what to read.
+        form: the format of all of it; None tells it from each file.
+    """
+    for path in paths:
+        beside = {}
+        if may_have_companions(path):
+            beside = companions(
+                members([path]), lambda name, head: format_of(name, head) is not None
+            )
+        tables = {table.member.name for table in beside.values()}
+        for member in members([path]):
+            if isinstance(member, Reject):
+                yield member
+                continue
+            if member.name in tables:
+                continue
+            companion = beside.get(str(PurePosixPath(member.name).parent))
+            for item in read_member(member, form):
+                yield companion.told(item) if companion and isinstance(item, Record) else item
+        for companion in beside.values():
+            yield from companion.unused()
+
+
+def _claimed(name: str, head: bytes) -> bool:
+    return format_of(name, head) is not None
+
+
+def read_member(member: Member, form: Format | None = None) -> Iterator[Record | Reject]:
+    """Read a member in a format, or in the one that fits; whatever fails is a reject."""
+    try:
+        with member.open() as handle:
+            head = handle.read(HEAD_BYTES)
+        if not head:
+            yield reject(member, 0, "it is empty")
+            return
+        chosen = form or format_of(member.name, head)
+        if chosen is None:
+            shown = head[:200].decode(errors="replace")
+            yield reject(
+                member,
+                0,
+                f"no format fits its name and content; known: {', '.join(FORMATS)} (to insist on "
+                "one: --format NAME)",
+                shown,
+            )
+            return
+        yield from chosen.read(member)
+    except InputError as error:
+        yield reject(member, 0, str(error))
+    except OSError as error:
+        yield reject(member, 0, f"cannot be read: {error}")
+    except (ArithmeticError, EOFError, LookupError, TypeError, ValueError) as error:
+        yield reject(member, 0, f"cannot be read on: {type(error).__name__}: {error}")
+
+
+def is_formula_table(path: Path) -> bool:
+    """Say whether a file is a table of formulas: a table in which no format of records fits.
+
+    A file that is not there counts as whatever its name says, so that reading it tells why.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
+    kind = "".join(suffixes[-2:-1] if packed else suffixes[-1:])
+    if kind not in READERS or path.is_dir():
+        return False
+    if not path.is_file():
+        return True
+    for member in members([path]):
+        if isinstance(member, Reject):
+            return True
+        try:
+            with member.open() as handle:
+                head = handle.read(HEAD_BYTES)
+        except (OSError, EOFError, ValueError):
+            return True
+        return format_of(member.name, head) is None
+    return True
