@@ -212,6 +212,8 @@ def _decoded(row: dict[str, Any]) -> dict[str, Any]:
     if isinstance(row["magmom"], bytes):  # of version 5
         value = _array(row["magmom"], "magmom", order + "f8")
         found["magmom"] = float(value[0]) if value is not None and len(value) == 1 else None
+    if not isinstance(row["pbc"] or 0, int):
+        raise InputError("pbc is not a whole number")
     found["pbc"] = [bool(row["pbc"] & bit) for bit in (1, 2, 4)] if row["pbc"] else [False] * 3
     found["key_value_pairs"] = _json(row["key_value_pairs"], "key_value_pairs") or {}
     for name in ("calculator_parameters", "constraints", "data"):
