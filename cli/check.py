@@ -22,7 +22,10 @@ def check(
     ctx: typer.Context,
     checkpoint: Annotated[
         str,
-        typer.Argument(metavar="CHECKPOINT", help="Beginning of its id, or MODEL:NAME@NUMBER."),
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Beginning of its id, MODEL:NAME@NUMBER, or an external model.",
+        ),
     ],
     against: Annotated[
         str, typer.Option(metavar="NAME@NUMBER", help="Dataset version to compare with.")
@@ -49,7 +52,7 @@ def check(
             "against": version.reference,
         }
         if wait:
-            label = f"{found.model}:{found.dataset} against {version.reference}"
+            label = f"{found.reference} against {version.reference}"
             (job,) = run_and_wait(store, settings(ctx), [job], threads=1, labels=[label])
             row |= queue.chunks(store, job.id)[0]["result"]
             row["novelty"] = row["novel"] / max(row["candidates"], 1)

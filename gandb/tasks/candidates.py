@@ -24,6 +24,7 @@ from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
 from gandb.sources.formats import format_named
 from gandb.store import Transaction
+from gandb.tasks.data import EXTERNAL
 from gandb.tasks.preparing import composition_batch
 from gandb.tasks.records import (
     MERGED,
@@ -184,7 +185,7 @@ class _Candidates:
         checkpoint_id = json_id(
             Domain.CHECKPOINT, {"model": str(model_id), "dataset_version": "", "sha256": sha256}
         )
-        tx.insert_new(tables.model, {"id": model_id, "role": "external", **content})
+        tx.insert_new(tables.model, {"id": model_id, "role": EXTERNAL, **content})
         blob = {"sha256": sha256, "size": len(self.card), "media_type": "application/json"}
         tx.insert_new(tables.blob, blob)
         tx.insert_new(

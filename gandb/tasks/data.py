@@ -30,6 +30,9 @@ BUILDING = threading.Lock()
 """Held while a network is made: its first weights come from the one random stream of the process,
 so two threads of a worker must not draw from it at once."""
 
+EXTERNAL = "external"
+"""Role of models whose candidates came as files."""
+
 _SHORTEST_PREFIX = 4
 
 
@@ -115,13 +118,13 @@ def _from_formulas(formulas: Any) -> CompositionBatch:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as the store has it."""
+    """A checkpoint as the store has it; an external one has neither weights nor a dataset."""
 
     id: UUID
     model: str
     role: str
-    dataset_version_id: UUID
-    dataset: str
+    dataset_version_id: UUID | None
+    dataset: str | None
     seed: int
     iteration: int
     sha256: str
@@ -131,6 +134,11 @@ class Checkpoint:
     def short_id(self) -> str:
         """The first eight digits: what people type."""
         return str(self.id)[:8]
+
+    @property
+    def reference(self) -> str:
+        """What people call it: ``MODEL:DATASET@3``, of an external one its name."""
+        return f"{self.model}:{self.dataset}" if self.dataset else self.model
 
 
 def _checkpoints(connection: sa.Connection) -> list[Checkpoint]:
@@ -148,7 +156,7 @@ def _checkpoints(connection: sa.Connection) -> list[Checkpoint]:
         .join(model, model.c.id == checkpoint.c.model_id)
         .order_by(model.c.name, checkpoint.c.seed, checkpoint.c.iteration, checkpoint.c.id)
     )
-    names: dict[UUID, str] = {}
+    names: dict[UUID | None, str | None] = {None: None}
     found = []
     for row in connection.execute(query).mappings():
         version = row["dataset_version_id"]
@@ -179,7 +187,7 @@ def checkpoint_of_job(store: Store, job_id: UUID) -> Checkpoint:
 
 
 def find_checkpoint(store: Store, reference: str) -> Checkpoint:
-    """Find a checkpoint by the beginning of its id, or as ``MODEL:DATASET@3``.
+    """Find a checkpoint by the beginning of its id, as ``MODEL:DATASET@3``, or an external model.
 
     Raises:
         NotFoundError: there is none; names those that exist.
@@ -190,6 +198,8 @@ def find_checkpoint(store: Store, reference: str) -> Checkpoint:
     if colon:
         version = resolve(store, version_reference)
         hits = [c for c in found if c.model == name and c.dataset_version_id == version.id]
+    elif any(c.role == EXTERNAL and c.model == reference for c in found):
+        hits = [c for c in found if c.role == EXTERNAL and c.model == reference]
     else:
         if len(reference) < _SHORTEST_PREFIX:
             raise UsageError(
@@ -198,7 +208,7 @@ def find_checkpoint(store: Store, reference: str) -> Checkpoint:
             )
         hits = [c for c in found if str(c.id).startswith(reference.lower())]
     if not hits:
-        known = [f"{c.short_id} ({c.model}:{c.dataset})" for c in found]
+        known = [f"{c.short_id} ({c.reference})" for c in found]
         raise NotFoundError(
             f"no checkpoint {reference!r}; {known_names('checkpoint', reference, known)}"
         )

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from gandb.core.compositions import uuid_array
+from gandb.core.errors import UsageError
 from gandb.core.ids import Domain
 from gandb.core.kernels import hash_rows
 from gandb.datasets.versions import member_compositions
@@ -59,7 +60,16 @@ def generation_job(
     condition: Mapping[str, Any] | None = None,
     chunk_size: int = CHUNK,
 ) -> JobSpec:
-    """Describe the job of drawing ``n`` samples."""
+    """Describe the job of drawing ``n`` samples.
+
+    Raises:
+        UsageError: the model is external: there is nothing to draw from.
+    """
+    if checkpoint.dataset_version_id is None:
+        raise UsageError(
+            f"{checkpoint.model} is an external model: its candidates came as files, and there are "
+            "no weights to generate more with"
+        )
     chunk_size = min(chunk_size, n)
     sizes = [min(chunk_size, n - start) for start in range(0, n, chunk_size)]
     return JobSpec(

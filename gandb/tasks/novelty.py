@@ -14,10 +14,11 @@ from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
 from gandb.store import Store, Transaction
 from gandb.store.bulk import fetch_ids
-from gandb.tasks import data, generation
+from gandb.tasks import candidates, data, generation
 from gandb.tasks.generation import novelty_recipe, novelty_rows
 
 KIND = "novelty"
+_GENERATING = (generation.KIND, candidates.KIND)
 
 
 def novelty_job(store: Store, checkpoint: data.Checkpoint, against: Version) -> JobSpec:
@@ -31,13 +32,13 @@ def novelty_job(store: Store, checkpoint: data.Checkpoint, against: Version) -> 
     """
     job = tables.job
     query = sa.select(job.c.id).where(
-        job.c.checkpoint_id == checkpoint.id, job.c.kind == generation.KIND, job.c.state == "done"
+        job.c.checkpoint_id == checkpoint.id, job.c.kind.in_(_GENERATING), job.c.state == "done"
     )
     with store.read() as connection:
         jobs = sorted(str(row[0]) for row in connection.execute(query))
     if not jobs:
         raise NotFoundError(
-            f"nothing was generated yet with {checkpoint.model}:{checkpoint.dataset}; "
+            f"nothing was generated yet with {checkpoint.reference}; "
             f"begin with: gandb generate {checkpoint.short_id} --wait"
         )
     return JobSpec(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from gandb.core.errors import InputError, NotFoundError
+from gandb.core.errors import InputError, NotFoundError, UsageError
+from gandb.datasets import selection, versions
 from gandb.jobs import queue
 from gandb.jobs.records import State
 from gandb.jobs.worker import Worker
@@ -29,6 +30,9 @@ from gandb.schema.tables import (
 from gandb.store import Store
 from gandb.tasks import TASKS, records
 from gandb.tasks.candidates import candidates_job
+from gandb.tasks.data import find_checkpoint
+from gandb.tasks.generation import generation_job
+from gandb.tasks.novelty import novelty_job
 from gandb.tasks.preparing import Preparation
 from gandb.tasks.records import records_job, reparse_job
 from gandb.tasks.snapshots import difference, find_snapshot, reasons, snapshots
@@ -299,6 +303,16 @@ def test_another_models_output_becomes_candidates(
     (model,) = query(store, "SELECT config FROM checkpoints").to_pylist()
     assert json.loads(model["config"]) == {"origin": {"paper": "doi:10.1/x"}}
     assert query(store, "SELECT * FROM lineage").num_rows == 7
+    found = find_checkpoint(store, "other-gan")
+    assert find_checkpoint(store, found.short_id) == found
+    with pytest.raises(UsageError, match="external model"):
+        generation_job(found, 10, seed=0)
+    (folder / "CsCl.vasp").unlink()
+    work(store, records_job("salts", [folder / "NaCl.vasp"]))
+    version, _ = versions.create(store, "salts", selection.by_condition(store, "true"), "all")
+    (judged,) = work(store, novelty_job(store, found, version))
+    (chunk,) = queue.chunks(store, judged.id)
+    assert (chunk["result"]["candidates"], chunk["result"]["novel"]) == (7, 6)
     assert [f for f in verify_store(store) if f["problems"]] == []
 
 
