@@ -372,10 +372,18 @@ def _fits_hull(name: str, head: bytes) -> bool:
 
 
 def _fits_library(name: str, head: bytes) -> bool:
-    return name.rpartition("/")[2].startswith("aflowlib") and _fits_aflux(name, head)
+    return _is_library(name) and _states_entries(name, head)
 
 
 def _fits_aflux(name: str, head: bytes) -> bool:
+    return not _is_library(name) and _states_entries(name, head)
+
+
+def _is_library(name: str) -> bool:
+    return name.rpartition("/")[2].startswith("aflowlib")
+
+
+def _states_entries(name: str, head: bytes) -> bool:
     if _begins(head) not in (b"{", b"[") or _fits_hull(name, head):
         return False
     return _KEY.search(head) is not None or re.match(rb'\s*\{\s*"1 of \d+"\s*:', head) is not None

@@ -15,6 +15,8 @@ import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any, BinaryIO
 
 from gandb.core.errors import InputError
@@ -75,67 +77,97 @@ def documents(member: Member, holders: Collection[str] = ()) -> Iterator[Documen
     """
     with member.open() as handle:
         try:
+            blank = 0
             first = handle.readline(MAX_OBJECT)
             while first and not first.removeprefix(codecs.BOM_UTF8).strip():
+                blank += first.endswith(b"\n")
                 first = handle.readline(MAX_OBJECT)
-            yield from _read(member, handle, first, holders)
+            yield from _read(member, handle, first, blank, holders)
         except READ_ERRORS as error:
             yield reject(member, 1, f"cannot be read to its end: {error}")
 
 
 def _read(
-    member: Member, handle: BinaryIO, first: bytes, holders: Collection[str]
+    member: Member, handle: BinaryIO, first: bytes, blank: int, holders: Collection[str]
 ) -> Iterator[Document | Reject]:
+    """Yield the objects of a file of which the first line has been read that is not blank."""
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         yield reject(member, 1, "is UTF-16; save it as UTF-8")
         return
     first = first.removeprefix(codecs.BOM_UTF8)
     begin = first.lstrip()[:1]
-    if begin == b"{" and (_JSON_LINES.search(member.name.lower()) or _decodes(first)):
-        yield from _lines(member, handle, first, holders)
-        return
     if begin not in (b"{", b"["):
         yield reject(member, 1, "is not JSON: it begins with neither { nor [", _visible(first))
         return
+    if begin == b"{":
+        named = _JSON_LINES.search(member.name.lower()) is not None
+        value = _decoded(first)
+        second = handle.readline(MAX_OBJECT) if value is None and not named else b""
+        if value is not None or named or _decoded(second) is not None:
+            following = iter(partial(handle.readline, MAX_OBJECT), b"")
+            lines = chain((first, second) if second else (first,), following)
+            yield from _lines(member, enumerate(lines, blank + 1), value, holders)
+            return
+        first += second
     yield from _Stream(member, handle, first, holders).objects()
 
 
-def _decodes(line: bytes) -> bool:
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    """Return the object that is all of a line, None if there is none."""
     try:
-        return isinstance(_DECODER.decode(line.decode()), dict)
+        return _object_of(line)
     except (ValueError, RecursionError):
-        return False
+        return None
 
 
 def _lines(
-    member: Member, handle: BinaryIO, line: bytes, holders: Collection[str]
+    member: Member,
+    lines: Iterator[tuple[int, bytes]],
+    value: dict[str, Any] | None,
+    holders: Collection[str],
 ) -> Iterator[Document | Reject]:
-    """Yield the objects of JSON Lines, the first of which has been read."""
-    number = 0
+    """Yield the objects of JSON Lines.
+
+    Args:
+        member: the file.
+        lines: of it, numbered; in pieces where they are too long.
+        value: of the first line, where it is known.
+        holders: as in `documents`.
+    """
     held = 0  # elements so far of arrays that objects hold
-    while line:
-        number += 1
+    for number, line in lines:
         if len(line) == MAX_OBJECT and not line.endswith(b"\n"):
-            yield reject(member, number, f"a line of more than {MAX_OBJECT:,} bytes")
-            while line and not line.endswith(b"\n"):
-                line = handle.readline(MAX_OBJECT)
+            yield reject(member, number, f"a line of more than {MAX_OBJECT:,} bytes; split it")
+            while len(line) == MAX_OBJECT and not line.endswith(b"\n"):
+                _, line = next(lines, (0, b""))
         elif line.strip():
             try:
-                value = _DECODER.decode(line.decode())
-                if not isinstance(value, dict):
-                    raise ValueError(f"it is of type {type(value).__name__}")
-                refuse_halves(value, line)
+                value = value or _object_of(line)
             except (ValueError, RecursionError) as error:
                 yield reject(member, number, f"no JSON object: {error}", _visible(line))
+                continue
+            array = _held(value, holders)
+            if array is None:
+                yield Document(number, value)
             else:
-                array = _held(value, holders)
-                if array is None:
-                    yield Document(number, value)
-                else:
-                    for item in array:
-                        held += 1
-                        yield _checked(member, held, item)
-        line = handle.readline(MAX_OBJECT)
+                for item in array:
+                    held += 1
+                    yield _checked(member, held, item)
+        value = None
+
+
+def _object_of(line: bytes) -> dict[str, Any]:
+    """Return the object of a line.
+
+    Raises:
+        ValueError: it holds none.
+        RecursionError: it is nested too deeply.
+    """
+    value = _DECODER.decode(line.decode())
+    if not isinstance(value, dict):
+        raise ValueError(f"it is of type {type(value).__name__}")
+    refuse_halves(value, line)
+    return value
 
 
 def _held(value: Mapping[str, Any], holders: Collection[str]) -> list[Any] | None:

@@ -137,7 +137,7 @@ _DERIVED = (
 )
 _PREFIX = re.compile(r"_([a-z]+)_")
 _RESOURCE = re.compile(rb'"type"\s*:\s*"structures"')
-_PAGE = re.compile(rb'"api_version"\s*:|"more_data_available"\s*:')
+_EMPTY = re.compile(rb'"data"\s*:\s*\[\s*\]|"errors"\s*:')
 
 
 def read_optimade(member: Member) -> Iterator[Record | Reject]:
@@ -358,7 +358,8 @@ def _fits(name: str, head: bytes) -> bool:
     return (
         b'"x-optimade"' in head
         or _RESOURCE.search(head) is not None
-        or (b'"data"' in head and _PAGE.search(head) is not None)
+        or (b'"attributes"' in head and b'"cartesian_site_positions"' in head)
+        or (b'"api_version"' in head and _EMPTY.search(head) is not None)
     )
 
 

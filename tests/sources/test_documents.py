@@ -85,11 +85,20 @@ def test_a_broken_element_costs_itself() -> None:
     assert rejects[0].raw.startswith('{"a": nope')
 
 
-def test_a_broken_line_costs_itself() -> None:
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_broken_line_costs_itself(name: str) -> None:
     lines = [b'{"a": 1}', b'{"a": ', b"", b"[1]", b'{"a": "\xff"}', b'{"a": 2}']
-    found = list(documents(text_member(b"\n".join(lines), "a.jsonl")))
+    found = list(documents(text_member(b"\n".join(lines), name)))
     assert [d.line for d in found if isinstance(d, Document)] == [1, 6]
     assert [r.line for r in found if isinstance(r, Reject)] == [2, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_broken_first_line_costs_itself(name: str) -> None:
+    lines = [b"", b'{"a": 1, oops}', b'{"a": 2}', b'{"a": 3}']
+    found = list(documents(text_member(b"\n".join(lines), name)))
+    assert [d.line for d in found if isinstance(d, Document)] == [3, 4]
+    assert [r.line for r in found if isinstance(r, Reject)] == [2]
 
 
 @pytest.mark.usefixtures("small_chunks")
