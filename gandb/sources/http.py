@@ -412,7 +412,8 @@ def _plain(error: BaseException) -> str:
     reason = getattr(error, "reason", None)
     if isinstance(reason, BaseException):
         error = reason
-    text = re.sub(r"<[^>]*>:? ?|\(?HTTPS?Connection(Pool)?\([^)]*\):? ?", "", str(error))
+    first = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    text = re.sub(r"<[^>]*>:? ?|\(?HTTPS?Connection(Pool)?\([^)]*\):? ?", "", first)
     said = " ".join(text.split())[:200]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 

@@ -52,10 +52,7 @@ def pages(
     if start is not None and not Cursor.read(start).at.isdecimal():
         raise UsageError("this import did not page by numbers; begin again")
 
-    full = query.size
-
     def fetch(place: Place) -> Sheet:
-        nonlocal full
         page = int(place.at)
         url = f"{base}/?{matchbook},$paging({page},{query.size}),format(json)"
 
@@ -66,11 +63,9 @@ def pages(
 
         best = session.get(url, parse).value
         for _ in range(SHORT_TRIES - 1):  # the last page, one past it, or one that came short
-            if len(best.ids) >= full:
+            if len(best.ids) >= (place.full or query.size):
                 break
             best = max(best, session.get(url, parse).value, key=lambda sheet: len(sheet.ids))
-        if best.ids and page == 1:
-            full = len(best.ids)  # the server may give fewer than asked for
         return best
 
     return walk(query, "1", fetch, start, number, seen)

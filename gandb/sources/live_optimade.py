@@ -109,17 +109,17 @@ def _asked(query: Query) -> dict[str, str]:
 def _fetch(query: Query, session: Session, place: Place) -> Sheet:
     """Get one page."""
 
-    def parse(data: bytes) -> tuple[Sheet, bool]:
+    def parse(data: bytes) -> Sheet:
         document = json_of(data)
         names = [_identity(record) for record in _records(document)]
         following = _next(query, place, document, len(names))
-        sheet = Sheet(place.at, data, names, following, _expected(document, len(names)))
-        return sheet, not names and _more(document) is True
+        return Sheet(place.at, data, names, following, _expected(document, len(names)))
 
-    for _ in range(SHORT_TRIES):
-        sheet, doubtful = session.get(place.at, parse).value
-        if not doubtful:
+    sheet = session.get(place.at, parse).value
+    for number in range(1, SHORT_TRIES):
+        if not _came_short(place, sheet, number):
             break
+        sheet = max(sheet, session.get(place.at, parse).value, key=lambda s: len(s.ids))
     parameters = dict(parse_qsl(urlsplit(place.at).query))
     if (
         sheet.next is not None
@@ -134,6 +134,22 @@ def _fetch(query: Query, session: Session, place: Place) -> Sheet:
             "heeds no page_offset; narrow the filter until one page holds everything"
         )
     return sheet
+
+
+def _came_short(place: Place, sheet: Sheet, tries: int) -> bool:
+    """Say whether a page is to be asked for again: an empty one that should not be, or a short one.
+
+    A page that is shorter than others is asked for twice, unless the next one begins where it
+    ended anyway.
+    """
+    count = len(sheet.ids)
+    if sheet.expected is not None:
+        due = sheet.expected > place.offset + count
+    else:
+        due = _more(json_of(sheet.data)) is True
+    if count:
+        return due and count < place.full and tries < 2 and "page_offset=" not in (sheet.next or "")
+    return due
 
 
 def _records(document: Any) -> list[Any]:

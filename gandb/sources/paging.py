@@ -106,12 +106,14 @@ class Place:
         offset: records of the pages before it in this walk, repeats and all.
         visited: where this walk has been, this page included.
         is_new: says whether an id is new in this walk.
+        full: most records that a page brought so far; 0 before the first.
     """
 
     at: str
     offset: int
     visited: frozenset[str] | set[str]
     is_new: Callable[[str], bool]
+    full: int
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,15 @@ def walk(
     known = {_digest(i) for i in seen or ()}
     here: set[bytes] = set()
     visited: set[str] = set()
-    stale = 0
+    stale = full = 0
 
     def is_new(name: str) -> bool:
         return _digest(name) not in here
 
     while True:
         visited.add(cursor.at)
-        sheet = fetch(Place(cursor.at, cursor.offset, visited, is_new))
+        sheet = fetch(Place(cursor.at, cursor.offset, visited, is_new, full))
+        full = max(full, len(sheet.ids))
         digests = {_digest(i) for i in sheet.ids}
         fresh = cursor.fresh + len(digests - known)
         stale = 0 if digests - here else stale + 1
@@ -213,7 +216,7 @@ def walk(
                 )
             offset = cursor.offset + len(sheet.ids)
             following = Cursor(sheet.next, cursor.sweep, offset, fresh, expected)
-        elif missing and fresh and cursor.sweep < MAX_SWEEPS:
+        elif missing and cursor.sweep < MAX_SWEEPS and (fresh or cursor.sweep == 1):
             following = Cursor(first, cursor.sweep + 1, expected=expected)
         yield Page(
             number,
