@@ -4,7 +4,8 @@ A record holds what every format can carry: cell lengths (Å) and angles (degree
 its species (with occupancies, and oxidation states where given), its fractional coordinates and its
 properties. Lengths, angles and coordinates lie on a grid of 1e-8, coordinates are wrapped into
 [0, 1) after rounding, and sites stand in canonical order. So a structure that is written out with
-eight decimals or more and read again has the same id, whatever the format.
+all its digits and read again has the same id, whatever the format: eight decimals do for lengths,
+angles and fractional coordinates, twelve for lattice vectors and Cartesian coordinates.
 
 There is no orientation: the lattice is always that of ``pymatgen.core.Lattice.from_parameters``
 (rows a, b, c; c along z, a in the xz plane). Cartesian vectors among the site properties turn with
@@ -27,6 +28,7 @@ from uuid import UUID
 import numba
 import numpy as np
 
+from gandb.core.compositions import MAX_ATOMS
 from gandb.core.elements import ATOMIC_NUMBERS
 from gandb.core.errors import InputError
 from gandb.core.ids import Domain, canonical_json
@@ -45,11 +47,11 @@ SAME_PLACE = 0.01
 """Sites nearer to each other than this, Å, are at one place."""
 FULL = 1.0 + 1e-6
 """Most that the occupancies of one place may add up to."""
-MAX_COUNT = 65_535
 CARTESIAN_PROPERTIES = frozenset({"forces", "velocities", "magmom", "final_magmom"})
 """Site properties that turn with the lattice where they are vectors."""
 
 _MAX_COORDINATE = 1e6
+_MAX_DEPTH = 20  # of a site property
 
 
 class CrystalError(InputError):
@@ -141,8 +143,8 @@ class Crystal:
     def counts(self) -> dict[str, int]:
         """Return the cell's atoms of each element; with disorder, of the smallest whole multiple.
 
-        Raises:
-            CrystalError: whole numbers up to 65,535 do not do.
+        Where no multiple of up to 9,999 atoms is exact, as with three digits of occupancy on many
+        sites, it is the nearest of that size; ``species`` keeps the occupancies as they are.
         """
         if self.ordered:
             return {symbol: round(amount) for symbol, amount in self.amounts.items()}
@@ -154,18 +156,10 @@ class Crystal:
         multiple = math.lcm(*(total.denominator for total in totals.values()))
         counts = {symbol: int(total * multiple) for symbol, total in totals.items()}
         divisor = math.gcd(*counts.values())
-        if max(counts.values()) // divisor > MAX_COUNT:
-            shown = " ".join(f"{symbol}{float(t):g}" for symbol, t in totals.items())
-            raise CrystalError(
-                f"its composition, {shown}, has no whole numbers up to {MAX_COUNT:,}: "
-                "round the occupancies"
-            )
-        # Smaller numbers of the same meaning, if the cell holds several formula units of them.
-        return (
-            counts
-            if max(counts.values()) <= MAX_COUNT
-            else {symbol: n // divisor for symbol, n in counts.items()}
-        )
+        if sum(counts.values()) <= MAX_ATOMS * divisor:
+            return {symbol: n // divisor for symbol, n in counts.items()}
+        scale = (MAX_ATOMS - len(totals)) / float(sum(totals.values()))
+        return {symbol: max(1, round(float(t) * scale)) for symbol, t in totals.items()}
 
 
 def crystal(
@@ -184,42 +178,11 @@ def crystal(
     Raises:
         CrystalError: it is no crystal structure, or too large to be one; says why.
     """
-    lengths, angles = _numbers(lengths, (3,), "cell lengths"), _numbers(angles, (3,), "cell angles")
-    coords = _numbers(frac_coords, (len(species), 3), "fractional coordinates")
-    matrix = _checked_lattice(lengths, angles)
-    if not len(species):
-        raise CrystalError("it has no sites")
-    if len(species) > MAX_SITES:
-        raise CrystalError(f"{len(species):,} sites; at most {MAX_SITES:,} are allowed")
-    if np.abs(coords).max() > _MAX_COORDINATE:
-        raise CrystalError("fractional coordinates beyond a million cells: are they Cartesian?")
-    sites = [_occupants(place, what) for place, what in enumerate(species, 1)]
-    kept = dict(_plain_properties(properties or {}, len(sites)))
-
-    coords = _wrapped(coords)
-    pairs = _same_places(coords, matrix @ matrix.T, SAME_PLACE)
-    if len(pairs):
-        sites, coords, kept = _joined(sites, coords, kept, pairs)
-    texts = [species_text(site) for site in sites]
-    for place, site in enumerate(sites, 1):
-        if (total := sum(o.occupancy for o in site)) > FULL:
-            raise CrystalError(f"site {place} ({texts[place - 1]}) is occupied {total:g} times")
-
-    rank = {t: r for r, t in enumerate(sorted(set(texts), key=lambda t: (_first_z(t), t)))}
-    steps = _steps(coords)
-    ranks = np.array([rank[t] for t in texts])
-    order = np.lexsort((steps[:, 2], steps[:, 1], steps[:, 0], ranks))
-    coords = coords[order]
-    coords.setflags(write=False)
-    listed = order.tolist()
-    return Crystal(
-        lengths=_on_grid(lengths),
-        angles=_on_grid(angles),
-        species=tuple(texts[i] for i in listed),
-        frac_coords=coords,
-        properties={k: tuple(kept[k][i] for i in listed) for k in sorted(kept)},
-        charge=_charge(charge),
+    cell = _Cell.checked(
+        _numbers(lengths, (3,), "cell lengths"), _numbers(angles, (3,), "cell angles")
     )
+    coords = _numbers(frac_coords, (len(species), 3), "fractional coordinates")
+    return _record(cell, species, coords, properties or {}, charge)
 
 
 def crystal_of_matrix(
@@ -246,14 +209,18 @@ def crystal_of_matrix(
     """
     matrix = _numbers(lattice, (3, 3), "lattice vectors")
     found = _numbers(coords, (len(species), 3), "coordinates")
-    lengths, angles = _parameters(matrix)
-    turned = _checked_lattice(lengths, angles)
+    if np.abs(matrix).max() > MAX_LENGTH:
+        raise CrystalError(f"lattice vectors beyond {MAX_LENGTH:,g} Å")
+    cell = _Cell.checked(*_parameters(matrix))
     inverse = np.linalg.inv(matrix)
     sign = math.copysign(1.0, float(np.linalg.det(matrix)))
-    fractional = sign * (found @ inverse if cartesian else found)
+    if cartesian:
+        if len(found) and np.abs(found).max() > _MAX_COORDINATE * MAX_LENGTH:
+            raise CrystalError("Cartesian coordinates beyond a million cells")
+        found = found @ inverse
     if properties:
-        properties = _turned(properties, sign * inverse @ turned)
-    return crystal(lengths, angles, species, fractional, properties=properties, charge=charge)
+        properties = _turned(properties, sign * inverse @ cell.matrix)
+    return _record(cell, species, sign * found, properties or {}, charge)
 
 
 def lattice_matrix(lengths: np.ndarray, angles: np.ndarray) -> np.ndarray:
@@ -271,13 +238,53 @@ def lattice_matrix(lengths: np.ndarray, angles: np.ndarray) -> np.ndarray:
     )
 
 
+def _record(
+    cell: _Cell,
+    species: Sequence[str | Sequence[Occupant]],
+    coords: np.ndarray,
+    properties: Mapping[str, Sequence[Any]],
+    charge: float | None,
+) -> Crystal:
+    if not len(species):
+        raise CrystalError("it has no sites")
+    if len(species) > MAX_SITES:
+        raise CrystalError(f"{len(species):,} sites; at most {MAX_SITES:,} are allowed")
+    if np.abs(coords).max() > _MAX_COORDINATE:
+        raise CrystalError("fractional coordinates beyond a million cells: are they Cartesian?")
+    texts = [_site_text(place, what) for place, what in enumerate(species, 1)]
+    kept = dict(_plain_properties(properties, len(texts)))
+
+    steps = _wrapped_steps(coords)
+    coords = steps / GRID
+    groups = _groups(coords, cell.matrix @ cell.matrix.T, SAME_PLACE)
+    if len(groups):
+        texts, chosen = _joined(texts, steps, kept, groups)
+        steps, coords = steps[chosen], coords[chosen]
+        kept = {name: [values[i] for i in chosen] for name, values in kept.items()}
+
+    rank = {t: r for r, t in enumerate(sorted(set(texts), key=_text_order))}
+    ranks = np.array([rank[t] for t in texts])
+    order = np.lexsort((steps[:, 2], steps[:, 1], steps[:, 0], ranks))
+    coords = coords[order]
+    coords.setflags(write=False)
+    listed = order.tolist()
+    return Crystal(
+        lengths=cell.lengths,
+        angles=cell.angles,
+        species=tuple(texts[i] for i in listed),
+        frac_coords=coords,
+        properties={k: tuple(kept[k][i] for i in listed) for k in sorted(kept)},
+        charge=_charge(charge),
+    )
+
+
 # --- checks ------------------------------------------------------------------------------
 
 
 def _numbers(values: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     try:
         found = np.array(values, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise CrystalError(f"{what} are not all numbers") from None
     if found.shape != shape and not (found.size == 0 and 0 in shape):
         raise CrystalError(f"{what} have shape {found.shape}, not {shape}")
@@ -286,45 +293,80 @@ def _numbers(values: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     return found.reshape(shape)
 
 
-def _checked_lattice(lengths: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Return the lattice of parameters that make one.
+@dataclass(frozen=True)
+class _Cell:
+    """Cell parameters on the grid, and their lattice."""
 
-    Raises:
-        CrystalError: they span no volume, or are out of all bounds.
-    """
-    if lengths.min() <= 0:
-        raise CrystalError(f"cell lengths {_listed(lengths)} are not all positive")
-    if lengths.max() > MAX_LENGTH:
-        raise CrystalError(f"cell lengths {_listed(lengths)} Å; at most {MAX_LENGTH:,g} allowed")
-    if angles.min() <= 0 or angles.max() >= 180:
-        raise CrystalError(f"cell angles {_listed(angles)} are not between 0 and 180 degrees")
-    x, y, z = _cosines(angles)
-    square = 1 - x * x - y * y - z * z + 2 * x * y * z
-    volume = float(np.prod(lengths)) * math.sqrt(max(square, 0.0))
-    if square <= MIN_FLATNESS**2 or volume < MIN_VOLUME:
+    lengths: np.ndarray
+    angles: np.ndarray
+    matrix: np.ndarray
+
+    @staticmethod
+    def checked(lengths: np.ndarray, angles: np.ndarray) -> _Cell:
+        """Return the cell of parameters that make one.
+
+        Raises:
+            CrystalError: they span no volume, or are out of all bounds.
+        """
+        if lengths.max() > MAX_LENGTH:
+            raise CrystalError(
+                f"cell lengths {_listed(lengths)} Å; at most {MAX_LENGTH:,g} allowed"
+            )
+        if lengths.min() * GRID < 1:
+            raise CrystalError(f"cell lengths {_listed(lengths)} are not all positive")
+        if angles.min() * GRID < 1 or angles.max() > 180 - 1 / GRID:
+            raise CrystalError(f"cell angles {_listed(angles)} are not between 0 and 180 degrees")
+        lengths, angles = _on_grid(lengths), _on_grid(angles)
+        x, y, z = _cosines(angles)
+        flatness = math.sqrt(max(1 - x * x - y * y - z * z + 2 * x * y * z, 0.0))
+        if flatness > MIN_FLATNESS:
+            a, b, c = lengths.tolist()
+            # Height of the cell over each of its faces.
+            heights = [
+                edge * flatness / math.sqrt(1 - cosine * cosine)
+                for edge, cosine in ((a, x), (b, y), (c, z))
+            ]
+            if a * b * c * flatness >= MIN_VOLUME and min(heights) >= 2 * SAME_PLACE:
+                return _Cell(lengths, angles, lattice_matrix(lengths, angles))
         raise CrystalError(
             f"the cell (lengths {_listed(lengths)}, angles {_listed(angles)}) has no volume"
         )
-    return lattice_matrix(lengths, angles)
 
 
 def _listed(values: np.ndarray) -> str:
     return ", ".join(f"{v:g}" for v in values)
 
 
-def _occupants(place: int, what: str | Sequence[Occupant]) -> tuple[Occupant, ...]:
+def _site_text(place: int, what: str | Sequence[Occupant]) -> str:
+    """Return the canonical text of what sits on a site."""
     try:
-        return parse_species(what) if isinstance(what, str) else parse_species(species_text(what))
+        text, total = _canonical(what if isinstance(what, str) else species_text(what))
     except InputError as error:
         raise CrystalError(f"site {place}: {error}") from None
+    except (TypeError, AttributeError):
+        raise CrystalError(f"site {place}: {str(what)[:40]} is no species") from None
+    if total > FULL:
+        raise CrystalError(f"site {place} ({text}) is occupied {total:g} times")
+    return text
+
+
+@lru_cache(maxsize=10_000)
+def _canonical(text: str) -> tuple[str, float]:
+    """Canonical text of a site, and how often it is occupied."""
+    text = species_text(parse_species(text))
+    return text, sum(occupant.occupancy for occupant in parse_species(text))
 
 
 def _charge(charge: float | None) -> float | None:
     if charge is None:
         return None
-    if not math.isfinite(charge):
+    try:
+        number = float(charge)
+    except (TypeError, ValueError, OverflowError):
+        raise CrystalError(f"its charge, {str(charge)[:20]}, is not a number") from None
+    if not math.isfinite(number):
         raise CrystalError("its charge is not finite")
-    return round(float(charge), 8) or None
+    return round(number, 8) or None
 
 
 # --- cells and coordinates ---------------------------------------------------------------
@@ -338,17 +380,23 @@ def _cosines(angles: np.ndarray) -> tuple[float, float, float]:
 
 def _parameters(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lengths and angles of lattice vectors; angles by atan2, which is exact near 0 and 180."""
-    a, b, c = matrix
-    angles = [
-        math.degrees(math.atan2(float(np.linalg.norm(np.cross(u, v))), float(u @ v)))
-        for u, v in ((b, c), (a, c), (a, b))
-    ]
-    return np.sqrt((matrix * matrix).sum(axis=1)), np.array(angles)
+    a, b, c = matrix.tolist()
+    lengths = [math.sqrt(u[0] * u[0] + u[1] * u[1] + u[2] * u[2]) for u in (a, b, c)]
+    return np.array(lengths), np.array([_angle(b, c), _angle(a, c), _angle(a, b)])
+
+
+def _angle(u: Sequence[float], v: Sequence[float]) -> float:
+    x = u[1] * v[2] - u[2] * v[1]
+    y = u[2] * v[0] - u[0] * v[2]
+    z = u[0] * v[1] - u[1] * v[0]
+    dot = u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
+    return math.degrees(math.atan2(math.sqrt(x * x + y * y + z * z), dot))
 
 
 def _steps(values: np.ndarray) -> np.ndarray:
     """Whole steps of the grid, int64."""
-    return np.rint(values * GRID).astype(np.int64)
+    steps: np.ndarray = np.rint(values * GRID).astype(np.int64)
+    return steps
 
 
 def _on_grid(values: np.ndarray) -> np.ndarray:
@@ -357,8 +405,8 @@ def _on_grid(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _wrapped(coords: np.ndarray) -> np.ndarray:
-    wrapped: np.ndarray = np.mod(_steps(coords - np.floor(coords)), GRID) / GRID
+def _wrapped_steps(coords: np.ndarray) -> np.ndarray:
+    wrapped: np.ndarray = np.mod(_steps(coords - np.floor(coords)), GRID)
     return wrapped
 
 
@@ -369,16 +417,33 @@ def _turned(properties: Mapping[str, Sequence[Any]], turn: np.ndarray) -> dict[s
         found[name] = list(values)
         if name in CARTESIAN_PROPERTIES:
             for i, value in enumerate(found[name]):
-                if isinstance(value, Sequence | np.ndarray) and len(value) == 3:
-                    found[name][i] = (np.array(value, np.float64) @ turn).tolist()
+                if _is_vector(value):
+                    try:
+                        vector = np.array(value, np.float64)
+                    except (TypeError, ValueError, OverflowError):
+                        raise CrystalError(f"{name} of site {i + 1} are not numbers") from None
+                    with np.errstate(all="ignore"):  # infinite ones become None
+                        found[name][i] = (vector @ turn).tolist()
     return found
 
 
+def _is_vector(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return bool(value.shape == (3,))
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        return False
+    return not any(isinstance(item, Sequence | np.ndarray) for item in value)
+
+
 @numba.njit(cache=True)
-def _same_places(coords: np.ndarray, metric: np.ndarray, within: float) -> np.ndarray:
-    """Pairs of sites nearer to each other than ``within``, int64 (k, 2)."""
+def _groups(coords: np.ndarray, metric: np.ndarray, within: float) -> np.ndarray:
+    """Group sites that are nearer to each other than ``within``, directly or through others.
+
+    Returns the first site of each one's group, int64 (n,); nothing, (0,), if all are apart.
+    """
     n = len(coords)
-    found = []
+    first = np.arange(n)
+    any_found = False
     for i in range(n):
         for j in range(i + 1, n):
             x = coords[i, 0] - coords[j, 0]
@@ -394,48 +459,55 @@ def _same_places(coords: np.ndarray, metric: np.ndarray, within: float) -> np.nd
                 + 2.0 * (x * y * metric[0, 1] + x * z * metric[0, 2] + y * z * metric[1, 2])
             )
             if square < within * within:
-                found.append((i, j))
-    pairs = np.empty((len(found), 2), np.int64)
-    for k in range(len(found)):
-        pairs[k, 0], pairs[k, 1] = found[k]
-    return pairs
+                any_found = True
+                one, other = i, j
+                while first[one] != one:
+                    one = first[one]
+                while first[other] != other:
+                    other = first[other]
+                first[max(one, other)] = min(one, other)
+    if not any_found:
+        return first[:0]
+    for i in range(n):
+        first[i] = first[first[i]]
+    return first
 
 
 # --- sites -------------------------------------------------------------------------------
 
 
 def _joined(
-    sites: list[tuple[Occupant, ...]],
-    coords: np.ndarray,
-    properties: dict[str, list[Any]],
-    pairs: np.ndarray,
-) -> tuple[list[tuple[Occupant, ...]], np.ndarray, dict[str, list[Any]]]:
-    """Join sites at one place, where partial occupancies share it."""
-    into = list(range(len(sites)))
-    for i, j in pairs.tolist():
-        into[j] = min(into[j], into[i])
-    joined = list(sites)
-    for j, i in enumerate(into):
-        if i == j:
+    texts: list[str], steps: np.ndarray, properties: dict[str, list[Any]], groups: np.ndarray
+) -> tuple[list[str], list[int]]:
+    """Join sites at one place, where partial occupancies share it.
+
+    Returns what sits on the sites that are left, and which of the old ones have their places: of
+    each group the one that comes first in canonical order.
+    """
+    members: dict[int, list[int]] = {}
+    for i, group in enumerate(groups.tolist()):
+        members.setdefault(group, []).append(i)
+    found, chosen = [], []
+    for group in members.values():
+        if len(group) == 1:
+            found.append(texts[group[0]])
+            chosen.append(group[0])
             continue
-        both = (*joined[i], *sites[j])
-        if sum(o.occupancy for o in both) > FULL:
+        i, j = group[:2]
+        if math.fsum(_canonical(texts[k])[1] for k in group) > FULL:
             raise CrystalError(
-                f"sites {i + 1} ({species_text(sites[i])}) and {j + 1} ({species_text(sites[j])}) "
+                f"sites {i + 1} ({texts[i]}) and {j + 1} ({texts[j]}) "
                 f"are at one place, within {SAME_PLACE} Å"
             )
         for name, values in properties.items():
-            if values[i] != values[j]:
+            if any(values[k] != values[i] for k in group):
                 raise CrystalError(
                     f"sites {i + 1} and {j + 1} share one place and differ in {name}"
                 )
-        joined[i] = parse_species(species_text(both))
-    kept = [i for i, target in enumerate(into) if i == target]
-    return (
-        [joined[i] for i in kept],
-        coords[kept],
-        {name: [values[i] for i in kept] for name, values in properties.items()},
-    )
+        group.sort(key=lambda k: (_text_order(texts[k]), steps[k].tolist()))
+        found.append(species_text(o for k in group for o in parse_species(texts[k])))
+        chosen.append(group[0])
+    return found, chosen
 
 
 def _plain_properties(
@@ -443,43 +515,55 @@ def _plain_properties(
 ) -> list[tuple[str, list[Any]]]:
     found = []
     for name, values in properties.items():
+        if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+            raise CrystalError(f"{name} is one {type(values).__name__}, not one value per site")
         if len(values) != n:
             raise CrystalError(f"{len(values)} values of {name} for {n} sites")
         plain = [_plain(name, value) for value in values]
         if any(value is not None for value in plain):
-            found.append((str(name), plain))
+            found.append((_plain(name, str(name)), plain))
     return found
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: Any, depth: int = 0) -> Any:
     """Return a site property as JSON data; numbers rounded to the grid, NaN as None."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return round(value, 8) + 0.0
+        return round(value, 8) + 0.0 if math.isfinite(value) else None
+    if isinstance(value, int):
+        if abs(value) >= 2**63:
+            raise CrystalError(f"site property {name} holds a number beyond 64 bits")
+        return value
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+            raise CrystalError(f"site property {name} holds text that is not Unicode")
+        return value
+    if depth > _MAX_DEPTH:
+        raise CrystalError(f"site property {name} is nested more than {_MAX_DEPTH} levels deep")
     if isinstance(value, list | tuple):
-        return [_plain(name, item) for item in value]
+        return [_plain(name, item, depth + 1) for item in value]
     if isinstance(value, Mapping):
-        return {str(k): _plain(name, v) for k, v in sorted(value.items())}
+        plain = {_plain(name, str(k)): _plain(name, v, depth + 1) for k, v in value.items()}
+        return dict(sorted(plain.items()))
     raise CrystalError(f"site property {name} holds a {type(value).__name__}, which is not kept")
 
 
 @lru_cache(maxsize=10_000)
-def _first_z(text: str) -> int:
-    return ATOMIC_NUMBERS[parse_species(text)[0].element]
+def _text_order(text: str) -> tuple[int, str]:
+    return ATOMIC_NUMBERS[parse_species(text)[0].element], text
 
 
 @lru_cache(maxsize=10_000)
 def _share(occupancy: float) -> Fraction:
     """Return an occupancy as a fraction: thirds, sixths ... where its digits mean them."""
-    exact = Fraction(str(occupancy))
-    digits = len(str(occupancy).partition(".")[2])
+    written = f"{occupancy:.8f}".rstrip("0")
+    exact = Fraction(written)
+    digits = len(written.partition(".")[2])
     if digits >= 3:
         simple = exact.limit_denominator(12)
-        if abs(simple - exact) <= Fraction(1, 10**digits):
+        if abs(simple - exact) < Fraction(1, 10**digits):
             return simple
     return exact

@@ -1,7 +1,8 @@
 """What sits on a site: elements with occupancies and oxidation states, and how that is written.
 
 A full site of one species is written as pymatgen writes a species: ``Fe``, ``Fe3+``, ``Na+``,
-``O2-``, ``Fe2.5+``, ``Ti0+``. Anything else lists what shares the site with its occupancies, by
+``O2-``, ``Ti0+``; but oxidation states that are no whole numbers keep their digits, where pymatgen
+writes two: ``Fe2.5+``. Anything else lists what shares the site with its occupancies, by
 atomic number and oxidation state: ``Fe3+:0.5 Ni2+:0.25``. Deuterium and tritium are
 ``D`` and ``T``.
 """
@@ -12,6 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 
 from gandb.core.elements import ATOMIC_NUMBERS
 from gandb.core.errors import InputError
@@ -21,6 +23,7 @@ ISOTOPES = {"D": "H", "T": "H"}
 
 _SPECIES = re.compile(r"([A-Z][a-z]?)(?:(\d+(?:\.\d+)?)?([+-]))?\Z")
 _MOST = 20  # oxidation states beyond this are slips
+_LONGEST = 2_000  # characters of what sits on one site
 
 
 class SpeciesError(InputError):
@@ -51,7 +54,7 @@ class Occupant:
         state = self.oxidation_state
         if state is None:
             return self.symbol
-        number = "" if abs(state) == 1 else f"{abs(state):.8g}"
+        number = "" if abs(state) == 1 else f"{abs(state):.8f}".rstrip("0").rstrip(".")
         return f"{self.symbol}{number}{'-' if state < 0 else '+'}"
 
 
@@ -87,6 +90,8 @@ def parse_species(text: str) -> tuple[Occupant, ...]:
     Raises:
         SpeciesError: it is no such text.
     """
+    if len(text) > _LONGEST:
+        raise SpeciesError(f"{len(text):,} characters are too many for what sits on one site")
     found = []
     for part in text.replace(",", " ").split():
         name, colon, share = part.partition(":")
@@ -110,6 +115,10 @@ def parse_species(text: str) -> tuple[Occupant, ...]:
 
 
 def _check(occupant: Occupant) -> None:
+    if not _is_number(occupant.occupancy):
+        raise SpeciesError(f"occupancy {occupant.occupancy!r} is not a number")
+    if occupant.oxidation_state is not None and not _is_number(occupant.oxidation_state):
+        raise SpeciesError(f"oxidation state {occupant.oxidation_state!r} is not a number")
     if occupant.element not in ATOMIC_NUMBERS:
         raise SpeciesError(f"there is no element {occupant.symbol!r}")
     if not 0 <= occupant.occupancy <= 1e6:  # also refuses NaN
@@ -117,6 +126,10 @@ def _check(occupant: Occupant) -> None:
     state = occupant.oxidation_state
     if state is not None and not -_MOST <= state <= _MOST:
         raise SpeciesError(f"oxidation state {state:g} of {occupant.symbol} is impossible")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real)
 
 
 def _order(occupant: Occupant) -> tuple[int, str, float]:
