@@ -15,7 +15,8 @@ from typing import Any
 from gandb.core.errors import InputError
 from gandb.sources.base import Reject
 from gandb.sources.cif_blocks import Block, Piece, parse_blocks, split_again, split_blocks
-from gandb.sources.cif_sites import NAME_TAGS, NUMBER_TAGS, decode_cif, has_atoms
+from gandb.sources.cif_sites import decode_cif, has_atoms
+from gandb.sources.cif_symmetry import NAME_TAGS, NUMBER_TAGS
 from gandb.sources.records import Encoded, Format, Member, Record, reject
 
 __all__ = ["CIF", "decode_cif"]

@@ -1,0 +1,215 @@
+"""Atoms that a CIF lists: species, occupancies, coordinates; and the formula that it states."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+
+import numpy as np
+
+from gandb.core.crystals import MAX_SITES, CrystalError
+from gandb.core.elements import ATOMIC_NUMBERS
+from gandb.core.errors import InputError
+from gandb.core.species import ISOTOPES, Occupant, parse_species, species_text
+from gandb.sources.cif_blocks import Block
+
+_SYMBOL = re.compile(r"([A-Za-z]{1,2})(?:(\d+(?:\.\d+)?)?([+-])|([+-])(\d+(?:\.\d+)?)|\d*)\Z")
+_LAST_OF_LABELS = 103
+_FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?\Z")
+
+
+def read_atoms(
+    block: Block, matrix: np.ndarray, formula: dict[str, float] | None
+) -> tuple[list[str], list[str], np.ndarray]:
+    """Return species, labels and fractional coordinates of the atoms that are listed."""
+    labels = block.column("_atom_site_label", "_atom_site_id") or []
+    types = block.column("_atom_site_type_symbol") or labels
+    columns = [block.column(f"_atom_site_fract_{x}") for x in "xyz"]
+    cartesian = any(column is None for column in columns)
+    if cartesian:
+        columns = [block.column(f"_atom_site_cartn_{x}") for x in "xyz"]
+    if not types or any(column is None for column in columns):
+        raise CrystalError("its atom sites have no coordinates, or neither symbols nor labels")
+    n = len(types)
+    labels = labels or types
+    shares = block.column("_atom_site_occupancy") or ["1"] * n
+    flags = block.column("_atom_site_calc_flag") or ["."] * n
+    xyz = [column for column in columns if column is not None]
+    if any(len(column) != n for column in (labels, shares, flags, *xyz)):
+        raise CrystalError("columns of its atom sites stand in different loops or differ in length")
+    if n > MAX_SITES:
+        raise CrystalError(f"{n:,} atom sites; at most {MAX_SITES:,} are allowed")
+    states = _oxidation_states(block)
+    species, names, coords = [], [], []
+    for at, (kind, label, share, flag) in enumerate(zip(types, labels, shares, flags, strict=True)):
+        if flag.lower() == "dum" or (kind == "." and label in ".?"):
+            continue
+        occupancy = 1.0 if share == "." else number_of(share)
+        if not 0 <= occupancy <= 1e3:
+            raise CrystalError(f"atom {at + 1} ({label}): its occupancy is {share!r}")
+        if occupancy == 0:
+            continue
+        by_type = kind not in ("?", ".") and types is not labels
+        try:
+            who = _occupant(kind if by_type else label, by_type, frozenset(formula or ()))
+            species.append(_species(who.symbol, occupancy, _state(who, kind, states)))
+        except InputError as error:
+            raise CrystalError(f"atom {at + 1} ({label}): {error}") from None
+        names.append(label)
+        coords.append([_coordinate(column[at], at, label) for column in xyz])
+    if not species:
+        raise CrystalError("its atom sites are empty")
+    found = np.array(coords, np.float64)
+    return species, names, found @ _to_fractional(block, matrix) if cartesian else found
+
+
+def _coordinate(value: str, at: int, label: str) -> float:
+    number = number_of(value)
+    if math.isnan(number):
+        what = "unknown" if value in ("?", ".") else f"{value!r}, no number"
+        raise CrystalError(f"atom {at + 1} ({label}): a coordinate is {what}")
+    return number
+
+
+def _to_fractional(block: Block, matrix: np.ndarray) -> np.ndarray:
+    """Return what turns Cartesian rows into fractional ones.
+
+    Raises:
+        CrystalError: the file does not say how its axes lie.
+    """
+    rows = [
+        [number_of(block.text(f"_atom_sites_fract_tran_matrix_{i}{j}") or "?") for j in "123"]
+        for i in "123"
+    ]
+    found = np.array(rows)
+    if not np.isnan(found).any():
+        shift = [number_of(block.text(f"_atom_sites_fract_tran_vector_{i}") or "0") for i in "123"]
+        if any(shift):
+            raise CrystalError("its Cartesian axes have another origin than its cell")
+        return found.T
+    if (np.abs(matrix - np.diag(np.diag(matrix))) < 1e-9).all():
+        return np.diag(1 / np.diag(matrix))
+    raise CrystalError(
+        "Cartesian coordinates whose axes are not stated (_atom_sites_fract_tran_matrix_): give "
+        "fractional ones"
+    )
+
+
+@lru_cache(maxsize=20_000)
+def _occupant(text: str, by_type: bool, known: frozenset[str]) -> Occupant:
+    """Read a type symbol such as ``Fe3+``, or a label such as ``Fe1A``.
+
+    Raises:
+        InputError: it names no element, or may be two.
+    """
+    text = text.strip("'\" ")
+    match = _SYMBOL.match(text) if by_type else re.match(r"([A-Za-z]{1,2})", text)
+    if match is None:
+        raise InputError(f"{text!r} is no element")
+    letters = match[1]
+    pair, single = letters.capitalize(), letters[0].upper()
+    options = [s for s in dict.fromkeys((pair, single)) if s in ATOMIC_NUMBERS or s in ISOTOPES]
+    if letters.isupper() and ATOMIC_NUMBERS.get(pair, 0) > _LAST_OF_LABELS:
+        options.remove(pair)  # NH is no nihonium
+    if by_type or (len(letters) == 2 and letters[1].islower()):
+        options = [s for s in options if s == pair] or ([] if by_type else options)
+        if not by_type and letters[1].islower() and pair not in options:
+            options = []  # such as Wat1
+    if len(options) > 1 and known:
+        options = [s for s in options if ISOTOPES.get(s, s) in known] or options
+    if len(options) != 1:
+        raise InputError(
+            f"{text!r} is no element"
+            if not options
+            else f"label {text!r} may be {options[0]} or {options[1]}: give _atom_site_type_symbol"
+        )
+    state = None
+    if by_type and (match[3] or match[4]):
+        state = float(f"{match[3] or match[4]}{match[2] or match[5] or 1}")
+    return Occupant(options[0], 1.0, state)
+
+
+def _oxidation_states(block: Block) -> dict[str, float]:
+    symbols = block.column("_atom_type_symbol") or []
+    numbers = block.column("_atom_type_oxidation_number") or []
+    if len(symbols) != len(numbers):
+        return {}
+    found = {symbol: number_of(number) for symbol, number in zip(symbols, numbers, strict=True)}
+    return {symbol: number for symbol, number in found.items() if not math.isnan(number)}
+
+
+def _state(who: Occupant, kind: str, states: dict[str, float]) -> float | None:
+    """Return an oxidation state: of the symbol in the list of types, else of the symbol itself."""
+    if kind in states:
+        return states[kind]
+    if who.oxidation_state is not None or not states:
+        return who.oxidation_state
+    of_element = {
+        state
+        for symbol, state in states.items()
+        if (match := re.match(r"[A-Za-z]+", symbol)) and match[0].capitalize() == who.symbol
+    }
+    return of_element.pop() if len(of_element) == 1 else None
+
+
+@lru_cache(maxsize=20_000)
+def _species(symbol: str, occupancy: float, state: float | None) -> str:
+    return species_text([Occupant(symbol, occupancy, state)])
+
+
+def number_of(value: str) -> float:
+    """Return a number without its uncertainty, such as 0.123(4); NaN if it is none."""
+    from gemmi import cif
+
+    number: float = cif.as_number(value.strip("'\""))
+    return number
+
+
+# --- formula -----------------------------------------------------------------------------
+
+
+def stated_formula(block: Block) -> dict[str, float] | None:
+    """Return the amounts in ``_chemical_formula_sum``; None if it is not there or unreadable."""
+    text = block.text("_chemical_formula_sum")
+    amounts: dict[str, float] = {}
+    for part in (text or "").replace(",", " ").split():
+        match = _FORMULA_PART.match(part)
+        element = ISOTOPES.get(match[1], match[1]) if match else ""
+        if match is None or element not in ATOMIC_NUMBERS or float(match[2] or 1) == 0:
+            return None
+        amounts[element] = amounts.get(element, 0.0) + float(match[2] or 1)
+    return amounts or None
+
+
+def amounts_of(species: list[str]) -> dict[str, float]:
+    """Return how many atoms of each element sites hold."""
+    found: dict[str, float] = {}
+    for text in species:
+        for occupant in parse_species(text):
+            found[occupant.element] = found.get(occupant.element, 0.0) + occupant.occupancy
+    return found
+
+
+def has_formula(block: Block, species: list[str], formula: dict[str, float]) -> bool:
+    """Whether the sites of the cell have the stated formula, as often as is stated."""
+    amounts = amounts_of(species)
+    if not set(amounts) <= set(formula):
+        return False
+    shares = [amounts[element] / formula[element] for element in amounts]
+    expected = formula_units(block, formula)
+    return max(shares) < 1.02 * min(shares) and (
+        not expected or any(abs(shares[0] / units - 1) < 0.02 for units in expected)
+    )
+
+
+def formula_units(block: Block, formula: dict[str, float]) -> tuple[float, ...]:
+    """Return how many times a cell may hold the stated formula; none if that is not stated.
+
+    It is Z, but pymatgen writes the sum of the whole cell beside it.
+    """
+    units = number_of(block.text("_cell_formula_units_z") or "?")
+    if not units >= 1:
+        return ()
+    whole = all(amount % units == 0 for amount in formula.values())
+    return (units, 1.0) if whole else (units,)
