@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from gandb.core.errors import NotFoundError
+from gandb.core.errors import UsageError
 from gandb.jobs.records import Context
 from gandb.schema import tables
 from gandb.sources.base import Reject
 from gandb.sources.formats import format_named
 from gandb.sources.http import Session
-from gandb.sources.live import LIVE, LiveSource, Query
+from gandb.sources.live import Query, live_source
 from gandb.sources.reading import read_member
 from gandb.sources.records import Member, Record
 from gandb.store import Store
@@ -51,28 +52,21 @@ def live_spec(
 
     Raises:
         NotFoundError: there is no such source.
+        UsageError: it has no address of its own, and none is given.
     """
     source = live_source(name)
+    address = endpoint or source.endpoint
+    if address is None:
+        raise UsageError(f"{source.title}: name its address with --endpoint URL")
     return {
         "source": name,
-        "endpoint": endpoint or source.endpoint,
+        "endpoint": address,
         "filter": query,
-        "fields": list(fields),
+        "fields": list(fields or source.fields),
         "page_size": page_size or source.page_size,
         "limit": limit,
         "asked_at": asked_at.isoformat(timespec="seconds"),
     }
-
-
-def live_source(name: str) -> LiveSource:
-    """Return a live source.
-
-    Raises:
-        NotFoundError: naming those that exist.
-    """
-    if name not in LIVE:
-        raise NotFoundError.naming("live source", name, LIVE)
-    return LIVE[name]
 
 
 def query_of(live: Mapping[str, Any]) -> Query:
@@ -94,22 +88,27 @@ def fetch(context: Context) -> None:
         return
     listed = list(pages.listed)
     start = listed[-1]["next"] if listed else None
-    records = sum(page["size_records"] for page in listed)
+    count = sum(page["records"] for page in listed)
     source = live_source(live["source"])
-    for page in source.pages(query_of(live), Session(), start, len(listed)):
-        context.stage(f"page-{page.number:06d}", page.data)
-        listed.append(
-            {
-                "name": page.url,
-                "sha256": hashlib.sha256(page.data).hexdigest(),
-                "size": len(page.data),
-                "size_records": page.records,
-                "next": page.next,
-            }
-        )
-        records += page.records
-        _save(context, listed, complete=False)
-        context.progress(records)
+    seen = chain.from_iterable(source.ids(pages.load(number)) for number in range(len(listed)))
+    session = Session(
+        check=lambda: context.progress(count), tell=lambda line: context.log(line, "warning")
+    )
+    with session:
+        for page in source.pages(query_of(live), session, start, len(listed), seen):
+            context.stage(f"page-{page.number:06d}", page.data)
+            listed.append(
+                {
+                    "name": page.url,
+                    "sha256": hashlib.sha256(page.data).hexdigest(),
+                    "size": len(page.data),
+                    "records": page.records,
+                    "next": page.next,
+                }
+            )
+            count += page.records
+            _save(context, listed, complete=page.next is None)
+            context.progress(count)
     _save(context, listed, complete=True)
 
 
