@@ -239,8 +239,9 @@ def _next(query: Query, place: Place, document: Any, count: int) -> str | None:
 def _follow(query: Query, place: Place, link: str, count: int) -> str:
     """Return where a link leads, on the endpoint that is asked.
 
-    An offset is always the number of records that came, and a page number the next one, so that
-    pages that came short, and links that jump, leave nothing out.
+    An offset is always the number of records that came (unless the link goes by something else
+    too), and a page number the next one, so that pages that came short, and links that jump, leave
+    nothing out.
     """
     target = urlsplit(urljoin(place.at, link))
     own = urlsplit(place.at)
@@ -249,7 +250,8 @@ def _follow(query: Query, place: Place, link: str, count: int) -> str:
             raise ValueError(f"a link to another host: {shown_url(link)}")
         return urlunsplit((own.scheme, own.netloc, target.path, "", ""))
     parameters = dict(parse_qsl(target.query, keep_blank_values=True)) | _asked(query)
-    if count and "page_offset" in parameters:
+    others = {"page_number", "page_cursor", "page_above", "page_below"} & set(parameters)
+    if count and "page_offset" in parameters and not others:
         parameters["page_offset"] = str(place.offset + count)
     page = dict(parse_qsl(own.query)).get("page_number", "")
     if page.isdigit() and parameters.get("page_number", "").isdigit():

@@ -7,12 +7,16 @@ import gzip
 import json
 import random
 import re
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -462,6 +466,28 @@ def test_redirects_that_lead_nowhere(location: str, message: str) -> None:
         client.get(url, json_of)
 
 
+def test_certificates_are_verified(tmp_path: Path) -> None:
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    words = (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
+    )
+    command = [openssl, *words.split(), "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def greet(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            wrapped.recv(1)
+
+    for url in serve_raw(greet):
+        secure = url.replace("http://127.0.0.1", "https://localhost")
+        with session() as client, pytest.raises(RequestError, match="cannot be verified"):
+            client.get(secure, json_of)
+
+
 # --- keys -----------------------------------------------------------------------------------
 
 
@@ -478,8 +504,11 @@ def test_the_key_goes_in_a_header_to_its_host_alone(monkeypatch: pytest.MonkeyPa
     assert SECRET not in repr((answer, client.__dict__, KEY))
 
 
-def test_the_key_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_in_no_error_and_no_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("GANDB_TEST_KEY", SECRET)
+    caplog.set_level(0)
     told: list[str] = []
     echo = json.dumps({"detail": f"key {SECRET} is over its quota"}).encode()
     client = Session(Patience(tries=3), tell=told.append, sleep=lambda _: None)
@@ -492,7 +521,7 @@ def test_the_key_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
         assert caught.value.__cause__ is None
     with server((200, {}, echo + b"x")) as (url, _), pytest.raises(RequestError) as caught:
         client.get(url, json_of, KEY)
-    assert SECRET not in str(caught.value) + "".join(told)
+    assert SECRET not in str(caught.value) + "".join(told) + caplog.text
 
 
 @pytest.mark.parametrize("value", ["", "  ", "a b", "é", "a\nb"])
@@ -511,7 +540,7 @@ def test_a_key_goes_to_no_strange_host(host: str, monkeypatch: pytest.MonkeyPatc
     assert KEY.value("https://example.org/x") == SECRET
 
 
-def test_passwords_of_netrc_stay_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_passwords_of_netrc_stay_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password pw\n")
     monkeypatch.setenv("NETRC", str(netrc))

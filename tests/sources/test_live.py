@@ -267,6 +267,16 @@ def test_troubles_lose_and_double_nothing(kind: str, seed: int) -> None:
         assert sum(server.happened.values()) > server.happened["nothing"]
 
 
+@pytest.mark.parametrize("kind", ["optimade", "oqmd", "aflow", "mp"])
+def test_servers_that_hang_are_asked_again(kind: str) -> None:
+    make, style, *_ = STYLES[kind]
+    script = Script(3, troubles=("hang", "closed before the answer"), rate=0.4)
+    with Replay(make(40), style, script).running() as server, quick() as session:
+        source, query, field = ask(kind, server)
+        assert len(collect(source.pages(query, session), field)) == 40
+        assert server.happened["hang"]
+
+
 @pytest.mark.parametrize("kind", COUNTED)
 @pytest.mark.parametrize("seed", range(6))
 def test_odd_answers_lose_nothing(kind: str, seed: int) -> None:
