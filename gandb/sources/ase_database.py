@@ -134,6 +134,8 @@ def _read_sqlite(member: Member) -> Iterator[Record | Reject]:
                     yield _record(member, last, _decoded(row), units)
                 except InputError as error:
                     yield reject(member, last, str(error), str(row["key_value_pairs"]))
+        except UnicodeDecodeError:  # of sqlite3's own message about damaged names
+            yield reject(member, last + 1, "the database is damaged: a name in it is not UTF-8")
         except sqlite3.Error as error:
             yield reject(member, last + 1, f"the database cannot be read further: {error}")
 

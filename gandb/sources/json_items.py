@@ -104,17 +104,19 @@ class _Text:
                 value, end = _DECODER.raw_decode(self._buffer, self._place)
             except json.JSONDecodeError as error:
                 cut = error.pos >= len(self._buffer) - _NEAR or "Unterminated" in error.msg
-                if not cut or self._ended or not self._more():
+                if not cut or self._ended:
                     raise InputError(f"is not JSON {self.where()}: {error.msg}") from None
+                self._more()
             except RecursionError:
                 raise InputError(f"is nested too deeply {self.where()}") from None
             except ValueError as error:  # a whole number of thousands of digits
                 raise InputError(f"cannot be read {self.where()}: {error}") from None
             else:
-                # A number that touches the end of the window may go on.
-                if end < len(self._buffer) or self._ended or not self._more():
+                # A number at the end of the window may go on, with an exponent for example.
+                if end < len(self._buffer) - _NEAR or self._ended:
                     self._place = end
                     return value
+                self._more()
 
     def _more(self) -> bool:
         """Double what is left of the window; false at the end of the stream."""

@@ -1,7 +1,8 @@
 """JSON of pymatgen structures: one, a list, ``{id: structure}``, or JSON Lines.
 
-A structure may also be a member of a record, under ``structure``; what else the record says is kept
-as extra, but its id. Structures are ``Structure.as_dict`` of any version of pymatgen
+A structure by its id may also be in a record, under ``structure``; what else the record says is
+kept as extra. (Lists of such records are tables, see `gandb.sources.structure_tables`.) Structures
+are ``Structure.as_dict`` of any version of pymatgen
 (doi:10.1016/j.commatsci.2012.10.028).
 """
 
@@ -21,32 +22,33 @@ from gandb.sources.structures import is_structure, sites_of_structure
 
 _IDS = ("material_id", "mp_id", "mpid", "id", "_id", "name", "identifier")
 """Where a record has its id, the first that is there."""
+_STRUCTURE = ("lattice", "sites", "charge")
 _IN_LINES = re.compile(rb"\s*\{[^\n]*\}\s*\n\s*\{")
 _LATTICE = re.compile(
     rb'"lattice"\s*:\s*(\{\s*"(@module|@class|matrix|pbc|a|b|c|alpha|beta|gamma|volume)"|\[)'
 )
-_SITES = re.compile(
-    rb'"sites"\s*:\s*\[\s*(\{\s*"(@module|@class|species|abc|xyz|label|properties)"|$)'
-)
-_ENTRIES = (b'"ComputedStructureEntry"', b'"ComputedEntry"', b'"Trajectory"')
+_SITES = re.compile(rb'"sites"\s*:\s*\[\s*\{\s*"(@module|@class|species|abc|xyz|label|properties)"')
+_RECORD = re.compile(rb'"structure"\s*:')
+_BY_ID = re.compile(rb'\s*\{\s*"(?!structure"|lattice")[^"]*"\s*:\s*\{')
+_OTHERS = (b'"ComputedStructureEntry"', b'"ComputedEntry"', b'"Trajectory"', b'"Molecule"')
+_BEFORE = b"\xef\xbb\xbf \t\r\n"
 
 
 def _fits(name: str, head: bytes) -> bool:
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
+    text = head.lstrip(_BEFORE)
+    if text[:1] not in (b"{", b"[") or any(other in head for other in _OTHERS):
         return False
-    if any(entry in head for entry in _ENTRIES):
+    if not (_LATTICE.search(text) or _SITES.search(text)):
         return False
-    # A long lattice or long properties may come before the sites, and sites before the lattice.
-    return bool(_LATTICE.search(head) or _SITES.search(head)) and (
-        b'"sites"' in head or b'"lattice"' in head
-    )
+    return not _RECORD.search(text) or (bool(_BY_ID.match(text)) and not _in_lines(name, text))
 
 
 def _read(member: Member) -> Iterator[Record | Reject]:
     try:
         with member.open() as handle:
-            head = handle.read(2**16)
-        if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{" and not _in_lines(member, head):
+            first = handle.readline(MAX_ITEM)
+            head = first + handle.read(2**10)
+        if head.lstrip(_BEFORE)[:1] == b"{" and not _in_lines(member.name.lower(), head):
             yield from _read_object(member)
             return
         for found in documents(member):
@@ -59,8 +61,8 @@ PYMATGEN_JSON = Format("pymatgen-json", "pymatgen structures as JSON", _fits, _r
 """``Structure.as_dict``, one or many."""
 
 
-def _in_lines(member: Member, head: bytes) -> bool:
-    return bool(re.search(r"\.(jsonl|ndjson)\b", member.name.lower()) or _IN_LINES.match(head))
+def _in_lines(name: str, head: bytes) -> bool:
+    return bool(re.search(r"\.(jsonl|ndjson)\b", name) or _IN_LINES.match(head.lstrip(_BEFORE)))
 
 
 def _read_object(member: Member) -> Iterator[Record | Reject]:
@@ -115,11 +117,11 @@ def _record(member: Member, found: Document, external_id: str | None = None) -> 
     data = found.value
     try:
         if is_structure(data):
-            beside = {"properties": data.get("properties")}
+            beside = {k: v for k, v in data.items() if k not in _STRUCTURE and k[:1] != "@"}
             structure = data
         elif isinstance(data.get("structure"), Mapping):
             structure = data["structure"]
-            beside = {k: v for k, v in data.items() if k != "structure" and not k.startswith("@")}
+            beside = {k: v for k, v in data.items() if k != "structure" and k[:1] != "@"}
         else:
             raise InputError("holds no structure: neither lattice and sites, nor a 'structure'")
         for name in _IDS:
