@@ -50,6 +50,8 @@ _NO_COLUMN = re.compile(
 )
 _DELIMITER = re.compile(rb"(?i)DELIMITER\s")
 _ANY_NAME = re.compile(_NAME)
+_BEGINS = (b"-- MySQL dump", b"-- MariaDB dump")
+_ENDS = b"-- Dump completed"
 _SPACE = re.compile(rb"[\s;]*")
 _ENDS_IN = {kernel.CUT: "after a row", kernel.MORE: "within a row"}
 
@@ -229,6 +231,7 @@ class _Dump:
         self._buffer = buffer
         self._wanted = {name.lower(): (name, schema) for name, schema in wanted.items()}
         self._columns: dict[str, tuple[str, ...]] = {}
+        self._open = 0  # the line on which mysqldump began what it has not said to be complete
         most = max((len(schema) for schema in wanted.values()), default=0)
         self._starts = np.empty((most, _ROWS), np.int32)
         self._stops = np.empty((most, _ROWS), np.int32)
@@ -252,6 +255,8 @@ class _Dump:
                     continue
             if not buffer.pass_statement():
                 yield self._cut(None, line, "within a statement")
+        if self._open:
+            yield self._cut(None, buffer.line(buffer.end), "without saying that it is complete")
 
     def _next_statement(self) -> bool:
         """Go to the next statement, over blanks, comments and empty statements."""
@@ -266,8 +271,12 @@ class _Dump:
                 buffer.more()
                 continue
             buffer.hold(4096)
-            lead = bytes(buffer.data[buffer.at : min(buffer.at + 16, buffer.end)])
+            lead = bytes(buffer.data[buffer.at : min(buffer.at + 20, buffer.end)])
             if lead.startswith((b"--", b"#")) or _DELIMITER.match(lead):
+                if lead.startswith(_BEGINS):
+                    self._open = buffer.line(buffer.at)
+                elif lead.startswith(_ENDS):
+                    self._open = 0
                 buffer.pass_over(b"\n")
             elif lead.startswith(b"/*"):
                 buffer.pass_over(b"*/")
@@ -277,6 +286,7 @@ class _Dump:
                 return True
 
     def _cut(self, table: str | None, line: int, where: str) -> Fault:
+        self._open = 0
         of = f" of table {table!r}" if table else ""
         reason = (
             f"the dump ends {where}{of}{self._buffer.problem}: it was cut off; "
@@ -364,7 +374,8 @@ class _Dump:
                 buffer.at = buffer.end
                 return
             elif status == kernel.TAIL and _AFTER_ROWS.match(buffer.data, place, buffer.end):
-                buffer.pass_statement()
+                if not buffer.pass_statement():
+                    yield self._cut(name, buffer.line(buffer.at), "within a statement")
                 return
             else:
                 reason = "no row, comma or semicolon follows a row"

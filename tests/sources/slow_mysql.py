@@ -34,12 +34,12 @@ class _Reader:
                 continue
             if c == b";":
                 return found
-            rest = self.data[self.at - 1 :][:3]
+            rest = self.data[self.at - 1 : self.at + 2]
             if not found and (rest.startswith((b"--", b"#"))):
                 while self.next() != b"\n":
                     pass
             elif rest.startswith(b"/*"):
-                while not self.data[: self.at].endswith(b"*/"):
+                while self.data[self.at - 2 : self.at] != b"*/":
                     self.next()
             elif c in b"'\"":
                 found.append(("text", self.string(c)))

@@ -239,6 +239,17 @@ def test_wherever_a_dump_is_cut_off_what_came_before_counts() -> None:
             assert cut
 
 
+def test_a_dump_that_does_not_say_that_it_is_complete_was_cut_off() -> None:
+    for program in (b"MySQL", b"MariaDB"):
+        data = b"-- " + program + b" dump 10.13\n" + insert(b"(1,'a',1,NULL)")
+        rows, faults = parse(data)
+        assert len(rows) == 1
+        assert len(faults) == 1
+        assert "cut off" in faults[0].reason
+        assert not parse(data + b"\n-- Dump completed on 2024-10-16 10:37:20\n")[1]
+        assert len(parse(data[:-5])[1]) == 1
+
+
 class Failing(io.BytesIO):
     def readinto(self, room: Any) -> int:
         got = super().readinto(room)
