@@ -125,7 +125,7 @@ def _frame(lines: _Lines) -> _Frame:
         frame.fault = f"its comment has more than {MAX_LINE_BYTES:,} bytes"
     if not 0 < atoms <= MAX_SITES:
         frame.fault = f"{atoms:,} atoms; 1 to {MAX_SITES:,} are allowed"
-    if atoms > MAX_SKIPPED_ATOMS:
+    if not 0 < atoms <= MAX_SKIPPED_ATOMS:
         _skip(lines)
         return frame
     for at in range(atoms):
@@ -136,10 +136,11 @@ def _frame(lines: _Lines) -> _Frame:
         lines.next()
         if frame.fault is None:
             frame.rows.append(line)
-    after = lines.peek().strip()
-    if after and _COUNT.match(after) is None:
-        shown = after[:60].decode(errors="backslashreplace")
-        frame.fault = frame.fault or f"more than the {atoms:,} atoms that are announced: {shown!r}"
+    after = lines.peek()
+    alike = bool(frame.rows) and len(after.split()) == len(frame.rows[-1].split())
+    if alike and _COUNT.match(after) is None and _LATTICE.search(lines.peek(1)) is None:
+        shown = after[:60].decode(errors="backslashreplace").strip()
+        frame.fault = f"more than the {atoms:,} atoms that are announced: {shown!r}"
         _skip(lines)
     return frame
 
@@ -291,9 +292,10 @@ def _properties(info: dict[str, Any], atoms: int) -> dict[str, float]:
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6:
             found[name] = float(info.pop(name))
     energy = info.get("energy")
-    if isinstance(energy, int | float) and not isinstance(energy, bool):
-        if "energy_per_atom" not in found and abs(energy) < 1e6 * atoms:
-            found["energy_per_atom"] = info.pop("energy") / atoms
+    if not isinstance(energy, int | float) or isinstance(energy, bool):
+        return found
+    if "energy_per_atom" not in found and abs(energy) < 1e6 * atoms:
+        found["energy_per_atom"] = info.pop("energy") / atoms
     return found
 
 
