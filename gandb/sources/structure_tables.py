@@ -80,6 +80,8 @@ _JSON_STRUCTURE = re.compile(
     rb'"(cif|cif_string|cif_text|poscar|contcar)"\s*:\s*"|"lattice_mat"\s*:\s*\['
     rb'|"(structure|pymatgen_structure|relaxed_structure)"\s*:\s*(\{|")|"lattice_vectors"\s*:\s*\[\s*\['
 )
+_JSON_NAMES = {"None": "null", "True": "true", "False": "false", "nan": "NaN", "inf": "Infinity"}
+_NAMES = re.compile(r"\b(?:None|True|False|nan|inf)\b")
 _CIF = re.compile(r"^\s*data_|_cell_length_a", re.IGNORECASE | re.MULTILINE)
 
 
@@ -288,10 +290,9 @@ def structure_of(value: Any) -> Sites | Encoded:
         InputError: it is none of these.
     """
     if isinstance(value, str):
-        text = value.strip()
-        if not text.startswith(("{", "[")):
-            return _encoded(text)
-        value = _data(text)
+        if not value.lstrip().startswith(("{", "[")):
+            return _encoded(value)
+        value = _data(value)
     if is_structure(value):
         return sites_of_structure(value)
     if is_atoms(value):
@@ -304,6 +305,7 @@ def structure_of(value: Any) -> Sites | Encoded:
 def _encoded(text: str) -> Encoded:
     if "\n" not in text and "\\n" in text:
         text = text.replace("\\r", "").replace("\\n", "\n")
+    text = text.rstrip()  # a POSCAR may begin with an empty line
     if _CIF.search(text):
         return Encoded("cif", text)
     if text.count("\n") < 6:
@@ -315,6 +317,12 @@ def _data(value: Any) -> Any:
     """Return what a text of JSON, or of a Python literal, holds; anything else as it is."""
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
         return value
+    if "'" in value and not ('"' in value or "\\" in value):
+        # Nearly every literal of Python is JSON in other quotes, which is read ten times faster.
+        parts = value.split("'")
+        parts[::2] = [_NAMES.sub(lambda name: _JSON_NAMES[name[0]], part) for part in parts[::2]]
+        with contextlib.suppress(InputError):
+            return parse_json('"'.join(parts))
     try:
         found = parse_json(value)
         refuse_halves(found, value)
