@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 SYMPREC = 0.01
 """How far, Å, a symmetry operation may miss a site that it should map to."""
 THINNEST = 20.0
-"""Least height of a cell in tolerances. moyo 0.21 can search on for ever in thinner ones (seen up
-to 17.5 times the tolerance, never beyond 20 in 87,000 random cells)."""
+"""Least height of a cell, and least distance over which it repeats itself, in tolerances. moyo
+0.21 can search on for ever below that (seen up to 17.5, never beyond 20 in 87,000 random cells)."""
+_PROBES = 50  # sites that show whether a cell repeats itself
 
 
 class SymmetryError(GandbError):
@@ -78,7 +79,7 @@ def find_symmetry(
     Args:
         crystal: the record.
         symprec: how far, Å, an operation may miss a site or lattice vector; at most a
-            twentieth of the height of the cell.
+            twentieth of the height of the cell, or of a primitive one.
         angle_tolerance: how far, degrees, it may turn angles of the lattice; None judges them by
             ``symprec``.
 
@@ -95,11 +96,13 @@ def find_symmetry(
             f"tell its symmetry, not {symprec:g}"
         )
     kinds = {text: kind for kind, text in enumerate(dict.fromkeys(crystal.species), 1)}
-    cell = moyopy.Cell(
-        crystal.lattice.tolist(),
-        crystal.frac_coords.tolist(),
-        [kinds[text] for text in crystal.species],
-    )
+    numbers = [kinds[text] for text in crystal.species]
+    if repeat := _repeat(crystal, np.array(numbers), symprec):
+        raise SymmetryError(
+            f"its sites repeat every {repeat:.2g} Å: at most {repeat / THINNEST:.2g} Å of "
+            f"tolerance can tell its symmetry, not {symprec:g}"
+        )
+    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), numbers)
     try:
         found = moyopy.MoyoDataset(
             cell,
@@ -154,6 +157,24 @@ def _moyopy() -> Any:
 def _height(crystal: Crystal) -> float:
     """Return the least distance between opposite faces of the cell, Å."""
     return 1.0 / math.sqrt(float((np.linalg.inv(crystal.lattice) ** 2).sum(axis=0).max()))
+
+
+def _repeat(crystal: Crystal, numbers: np.ndarray, symprec: float) -> float | None:
+    """Return a length, Å, below the least allowed, after which all sites come again; or None."""
+    coords, lattice = crystal.frac_coords, crystal.lattice
+    rarest = np.flatnonzero(numbers == np.bincount(numbers)[1:].argmin() + 1)
+    steps = coords[rarest[1:]] - coords[rarest[0]]
+    steps -= np.rint(steps)
+    lengths = np.sqrt(((steps @ lattice) ** 2).sum(axis=1))
+    for i in np.flatnonzero(lengths < THINNEST * symprec).tolist():
+        for site in range(min(len(numbers), _PROBES)):
+            gaps = coords[numbers == numbers[site]] - coords[site] - steps[i]
+            gaps -= np.rint(gaps)
+            if ((gaps @ lattice) ** 2).sum(axis=1).min() > (2 * symprec) ** 2:
+                break
+        else:
+            return float(lengths[i])
+    return None
 
 
 def _symmetry(moyopy: Any, found: MoyoDataset) -> Symmetry:

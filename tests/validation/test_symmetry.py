@@ -267,7 +267,8 @@ def test_angle_tolerance_is_in_degrees() -> None:
 
 
 def test_failures_say_why_and_are_not_p1() -> None:
-    near = crystal((6.0,) * 3, CUBIC, ["Cu", "Cu"], [(0, 0, 0), (0, 0, 0.003)])
+    coords = [(0.23, 0.98, 0.5), (0.24, 0.01, 0.48), (0.23, 0.98, 0.51)]
+    near = crystal((4.0,) * 3, CUBIC, ["O:0.1", "O:0.1", "Cu:0.1"], coords)
     with pytest.raises(SymmetryError, match=r"no space group within 0.1 Å"):
         find_symmetry(near, 0.1)
     for tolerance in (0.0, -1.0, math.nan, math.inf):
@@ -275,6 +276,17 @@ def test_failures_say_why_and_are_not_p1() -> None:
             find_symmetry(rock_salt(), tolerance)
     with pytest.raises(SymmetryError, match=r"3\.91 Å high: at most 0\.2 Å"):
         find_symmetry(perovskite(), 1.0)
+
+
+def test_thin_cells_and_their_supercells_are_refused() -> None:
+    # moyo 0.21 does not come back from these.
+    thin = crystal((0.0899, 1.8817, 0.0866), HEXAGONAL, ["Fe:0.5"], [(0.1, 0.2, 0.3)])
+    with pytest.raises(SymmetryError, match="Å high"):
+        find_symmetry(thin)
+    with pytest.raises(SymmetryError, match=r"its sites repeat every 0\.0\d+ Å"):
+        find_symmetry(supercell(thin, (3, 1, 3)))
+    near = crystal((6.0,) * 3, CUBIC, ["Li:0.5"] * 2 + ["O"], [(0, 0, 0), (0, 0, 0.02), (0.5,) * 3])
+    assert find_symmetry(near).space_group_number == 99
 
 
 @pytest.mark.parametrize(("number", "used"), [(1, 0.0025), (2, 0.02)])
