@@ -68,10 +68,11 @@ class Patience:
         longest_wait: longest pause that is not the server's own wish.
         total_wait: most waiting for one request, whoever wishes it.
         connect_timeout: to reach the server.
-        read_timeout: between two bytes.
-        total_timeout: for one try, from the first byte sent to the last one read.
+        read_timeout: between two bytes. OQMD has taken two minutes to begin a page of 200.
+        total_timeout: for one try to its last byte; looked at with each piece of the body.
         pause: between two requests that went well.
-        max_bytes: largest answer after unpacking. Pages of 1,000 structures have some 10 MB.
+        max_bytes: largest answer after unpacking; parsed, it takes ten times that in memory. 1,000
+            structures have some 10 MB.
     """
 
     tries: int = 8
@@ -80,10 +81,10 @@ class Patience:
     longest_wait: float = 60.0
     total_wait: float = 900.0
     connect_timeout: float = 10.0
-    read_timeout: float = 60.0
-    total_timeout: float = 300.0
+    read_timeout: float = 240.0
+    total_timeout: float = 600.0
     pause: float = 0.2
-    max_bytes: int = 1 << 28
+    max_bytes: int = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -240,9 +241,9 @@ class Session:
         if waited + asked > self.patience.total_wait:
             advice = f"it asks to wait {asked:,.0f} s; come back then: {RESUME}"
         elif isinstance(failure, _Unfit):
-            advice = f"check the address, and try later or with smaller pages: {RESUME}"
+            advice = f"check the address; try later or with smaller pages: {RESUME}"
         else:
-            advice = f"try later: {RESUME}"
+            advice = f"try later or with smaller pages: {RESUME}"
         times = "1 try" if tries == 1 else f"{tries} tries"
         return RequestError(
             f"{shown_url(url)}: {what} ({times}, {waited:.0f} s waited); {advice}", failure.status

@@ -50,13 +50,14 @@ def pages(
     """
     base = require_url(query.endpoint)
     if start is None:
-        first = _first(_listing(base, query, session), query)
+        first = _first(_listing(base, session), query)
     else:
         at = Cursor.read(start).at
         require_url(at, bare=False)
         if origin_of(at) != origin_of(base):
             raise UsageError(f"this import went to {shown_url(at)}, not to {base}; begin again")
-        first = _first(at, query)
+        listed = urlsplit(at).path.endswith("/structures")
+        first = _first(at if listed else _listing(base, session), query)
     return walk(query, first, lambda place: _fetch(query, session, place), start, number, seen)
 
 
@@ -65,7 +66,7 @@ def ids(data: bytes) -> list[str]:
     return [_identity(record) for record in _records(json_of(data))]
 
 
-def _listing(base: str, query: Query, session: Session) -> str:
+def _listing(base: str, session: Session) -> str:
     """Return the address of the list of structures: with the version, or as some have it without.
 
     An address whose last part is ``structures``, ``v1``, ``v1.2`` ... is taken at its word.

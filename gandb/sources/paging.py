@@ -11,7 +11,7 @@ A server that does not say how many there are is walked through once.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -111,7 +111,7 @@ class Place:
 
     at: str
     offset: int
-    visited: frozenset[str] | set[str]
+    visited: Container[str]
     is_new: Callable[[str], bool]
     full: int
 

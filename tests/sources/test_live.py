@@ -463,6 +463,32 @@ def test_what_servers_leave_unsaid(total: int | None, more: bool | None, linked:
         assert len(pages) <= 5
 
 
+@pytest.mark.parametrize("cut", [None, 1, 2])
+def test_links_that_go_by_paths(cut: int | None) -> None:
+    """Links without a query, and records that change places, so that there is a second walk."""
+
+    def serve(server: Replay, path: str, asked: dict[str, str]) -> replay.Reply | None:
+        head, _, page = path.partition("/page/")
+        wanted = asked | {"page_offset": page or "0", "page_limit": "10"}
+        reply = replay.optimade()(server, head, wanted)
+        if reply and reply.document.get("links", {}).get("next"):
+            reply.document["links"]["next"] = f"{head}/page/{int(page or 0) + 10}"
+        return reply
+
+    script = Script(5, reorder=2, reorders=1)
+    with Replay(structures(35), serve, script).running() as server, quick() as session:
+        query = Query(f"{server.url}/optimade", None, (), 10, None)
+        pages = list(LIVE["optimade"].pages(query, session))
+        if cut is not None:
+            rest = LIVE["optimade"].pages(query, session, pages[cut - 1].next, cut)
+            pages = [*pages[:cut], *rest]
+        assert len(collect(iter(pages), "id")) == 35
+        assert len(pages) > 4
+        server.style = replay.optimade(prefix="/other")
+        with pytest.raises(InputError, match="status 404"):
+            list(LIVE["optimade"].pages(query, session))
+
+
 # --- what is asked --------------------------------------------------------------------------
 
 
