@@ -20,6 +20,7 @@ from gandb.cli import (
     schema,
     source,
     sql,
+    structure,
     worker,
 )
 from gandb.core.config import Settings
@@ -92,6 +93,7 @@ app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=sql.EPILOG)(sql.sql)
 app.command(epilog=export.EPILOG)(export.export)
+app.add_typer(structure.app, name="structure")
 app.add_typer(job.app, name="job")
 app.command(epilog=worker.EPILOG)(worker.worker)
 app.command(epilog=demo.EPILOG)(demo.demo)

@@ -33,6 +33,30 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
         emit(rows, as_json=as_json, columns=columns)
 
 
+@app.command(epilog="Example:\n\ngandb source formats")
+def formats(as_json: Json = False) -> None:
+    """List the formats that gandb import reads and tells apart by itself."""
+    with failures_reported():
+        from gandb.sources.formats import FORMATS
+
+        rows = [{"format": form.name, "what": form.title} for form in FORMATS.values()]
+        rows.append({"format": "table", "what": "Formulas with properties: CSV, JSONL, Parquet"})
+        emit(rows, as_json=as_json)
+
+
+@app.command(epilog="Example:\n\ngandb source servers")
+def servers(as_json: Json = False) -> None:
+    """List the databases that gandb import --live can ask, with a filter in their language."""
+    with failures_reported():
+        from gandb.sources.live import LIVE
+
+        rows = [
+            {"source": s.name, "what": s.title, "address": s.endpoint, "filter": s.example}
+            for s in LIVE.values()
+        ]
+        emit(rows, as_json=as_json)
+
+
 @app.command(epilog="Example:\n\ngandb source show oqmd")
 def show(ctx: typer.Context, snapshot: Snapshot, as_json: Json = False) -> None:
     """Show a snapshot: its files, terms and why rows were rejected."""
