@@ -48,7 +48,8 @@ class Symmetry:
         crystal_system: ``triclinic`` ... ``cubic``.
         point_group: such as ``m-3m``.
         pearson_symbol: such as ``cF8``; sites count, however they are occupied.
-        wyckoff_letters: (n,) of each site; ``A`` follows ``z``.
+        wyckoff_letters: (n,) of each site; ``A`` follows ``z``. Equal crystals in other cells may
+            get others, up to the group's normaliser (a and b of rock salt); site symmetries stay.
         site_symmetries: (n,) oriented symbols, such as ``m-3m`` or ``.m.``.
         orbits: (n,) index of the first site that is equivalent to each.
         n_primitive: sites in a primitive cell.
