@@ -33,8 +33,9 @@ from gandb.core.elements import MAX_Z, SYMBOLS
 from gandb.core.errors import InputError, NotFoundError, UnitError
 from gandb.core.units import PROPERTIES, UNITS, Property, find_property, unit_factor
 from gandb.representations.ase_atoms import isotopes
+from gandb.sources.ase_rows import COLUMNS, SITE_PROPERTIES, decoded, row_of_json
 from gandb.sources.base import Reject
-from gandb.sources.documents import MAX_EXTRA, kept, refuse_halves
+from gandb.sources.documents import kept
 from gandb.sources.json_items import READ_ERRORS, pairs
 from gandb.sources.mp_ids import mp_ids
 from gandb.sources.quantities import is_sentinel
@@ -48,20 +49,6 @@ MAX_UNPACKED = 64 * 2**30
 
 _VERSIONS = range(5, 10)
 _MAGIC = b"SQLite format 3\0"
-_COLUMNS = (
-    "id unique_id numbers positions cell pbc initial_magmoms initial_charges masses tags "
-    "constraints calculator calculator_parameters energy free_energy forces stress dipole magmoms "
-    "magmom charges key_value_pairs data"
-).split()
-_SITE_PROPERTIES = {
-    "initial_magmoms": "magmom",
-    "magmoms": "final_magmom",
-    "initial_charges": "charge",
-    "charges": "final_charge",
-    "tags": "tags",
-    "forces": "forces",
-}
-"""ASE's arrays and what pymatgen's adaptor calls them."""
 _EXTRA = ("calculator", "calculator_parameters", "constraints", "free_energy", "stress", "dipole")
 _MP_ID_KEYS = ("mp_id", "mpid", "material_id")
 _OQMD_LIBRARY = "/home/oqmd/libraries/"
@@ -123,15 +110,15 @@ def _read_sqlite(member: Member) -> Iterator[Record | Reject]:
             connection = sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)
             stack.callback(connection.close)
             units = _prepared(connection)
-            rows = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM systems ORDER BY id")
+            rows = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM systems ORDER BY id")
             for values in rows:
-                row = dict(zip(_COLUMNS, values, strict=True))
+                row = dict(zip(COLUMNS, values, strict=True))
                 if not isinstance(row["id"], int) or row["id"] <= last:
                     yield reject(member, last, "the database is damaged: ids do not rise")
                     return
                 last = row["id"]
                 try:
-                    yield _record(member, last, _decoded(row), units)
+                    yield _record(member, last, decoded(row), units)
                 except InputError as error:
                     yield reject(member, last, str(error), str(row["key_value_pairs"]))
         except UnicodeDecodeError:  # of sqlite3's own message about damaged names
@@ -176,7 +163,7 @@ def _prepared(connection: sqlite3.Connection) -> dict[str, str]:
         columns = connection.execute(f"PRAGMA table_xinfo({table})").fetchall()
         if any(column[6] for column in columns):
             raise InputError(f"table {table!r} has computed columns: it is not read")
-        missing = {*_COLUMNS} - {column[1] for column in columns} if table == "systems" else ()
+        missing = {*COLUMNS} - {column[1] for column in columns} if table == "systems" else ()
         if missing:
             raise InputError(f"table 'systems' has no column {', '.join(sorted(missing))}")
     facts = dict(connection.execute("SELECT name, value FROM information LIMIT 1000"))
@@ -190,98 +177,6 @@ def _prepared(connection: sqlite3.Connection) -> dict[str, str]:
         return _units(parse_json(facts.get("metadata") or "{}"))
     except InputError:
         return {}
-
-
-def _decoded(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with its blobs as arrays and its JSON as data.
-
-    Raises:
-        InputError: a value is not what it should be.
-    """
-    found = dict(row)
-    numbers = _array(row["numbers"], "numbers", "<i4")
-    if numbers is None:
-        raise InputError("it has no atomic numbers")
-    order = "<"
-    if len(numbers) and numbers.max() > 0xFFFF:  # as a big-endian machine may have written them
-        numbers, order = numbers.astype("<i4").byteswap(), ">"
-    found["numbers"] = numbers
-    for name in ("positions", "cell", "masses", "forces", "stress", "dipole"):
-        found[name] = _array(row[name], name, order + "f8")
-    for name in ("initial_magmoms", "magmoms", "initial_charges", "charges"):
-        found[name] = _array(row[name], name, order + "f8")
-    found["tags"] = _array(row["tags"], "tags", order + "i4")
-    if isinstance(row["magmom"], bytes):  # of version 5
-        value = _array(row["magmom"], "magmom", order + "f8")
-        found["magmom"] = float(value[0]) if value is not None and len(value) == 1 else None
-    if not isinstance(row["pbc"] or 0, int):
-        raise InputError("pbc is not a whole number")
-    found["pbc"] = [bool(row["pbc"] & bit) for bit in (1, 2, 4)] if row["pbc"] else [False] * 3
-    found["key_value_pairs"] = _json(row["key_value_pairs"], "key_value_pairs") or {}
-    for name in ("calculator_parameters", "constraints", "data"):
-        if row[name] is None or len(row[name]) > MAX_EXTRA:
-            found[name] = None if row[name] is None else _TOO_LONG
-            continue
-        try:
-            found[name] = _json(row[name], name)
-        except InputError:
-            found[name] = None  # beside the structure, and never plain data to begin with
-    return found
-
-
-_TOO_LONG = " " * (MAX_EXTRA + 1)  # `kept` lists it as left out
-
-
-def _array(blob: Any, name: str, kind: str) -> np.ndarray | None:
-    if blob is None:
-        return None
-    size = np.dtype(kind).itemsize
-    if not isinstance(blob, bytes) or len(blob) % size:
-        raise InputError(f"{name} is not an array of {size}-byte numbers")
-    return np.frombuffer(blob, kind)
-
-
-def _json(value: Any, name: str) -> Any:
-    """Decode JSON, or what ASE writes as bytes: an offset, arrays, and JSON from there on."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return _text_checked(parse_json(value), value)
-    if not isinstance(value, bytes) or len(value) < 8:
-        raise InputError(f"{name} is not JSON")
-    start = int.from_bytes(value[:8], "little")
-    if not 8 <= start < len(value):
-        raise InputError(f"{name} is damaged: its JSON would begin at byte {start:,}")
-    return _with_arrays(_text_checked(parse_json(value[start:]), value[start:]), value)
-
-
-def _text_checked(value: Any, raw: str | bytes) -> Any:
-    try:
-        refuse_halves(value, raw)
-    except ValueError:
-        raise InputError("it holds text that is not UTF-8") from None
-    return value
-
-
-def _with_arrays(value: Any, blob: bytes) -> Any:
-    """Put the arrays of a blob where the JSON names them, as nested lists; null if they cannot."""
-    if isinstance(value, list):
-        return [_with_arrays(item, blob) for item in value]
-    if not isinstance(value, dict):
-        return value
-    place = value.get("__ndarray__")
-    if place is None:
-        return {key: _with_arrays(item, blob) for key, item in value.items()}
-    try:
-        shape, name, offset = place
-        kind = np.dtype(name)
-        count = math.prod(shape)
-        if kind.kind not in "biuf" or min(shape, default=1) < 0 or offset < 8:
-            return None
-        flat = np.frombuffer(blob, kind.newbyteorder("<"), count, offset)
-        return flat.reshape(shape).tolist()
-    except (TypeError, ValueError):
-        return None
 
 
 # --- JSON --------------------------------------------------------------------------------
@@ -302,52 +197,11 @@ def _read_json(member: Member) -> Iterator[Record | Reject]:
                     continue
                 last = int(key)
                 try:
-                    yield _record(member, last, _from_json(value), units)
+                    yield _record(member, last, row_of_json(value), units)
                 except InputError as error:
                     yield reject(member, last, str(error), json.dumps(value)[:2_000])
     except READ_ERRORS as error:
         yield reject(member, last + 1, f"the rest cannot be read: {error}")
-
-
-def _from_json(value: Any) -> dict[str, Any]:
-    """Return a row of ``jsondb`` with its arrays.
-
-    Raises:
-        InputError: it is no row, or an array is damaged.
-    """
-    if not isinstance(value, dict) or value.get("numbers") is None:
-        raise InputError("it has no atomic numbers")
-    found = {name: _ndarrays(value.get(name)) for name in _COLUMNS}
-    cell = found["cell"]
-    found["cell"] = cell.get("array") if isinstance(cell, dict) else cell
-    for name in ("numbers", "tags", "positions", "cell", "masses", "forces", *_SITE_PROPERTIES):
-        if found[name] is None:
-            continue
-        try:
-            found[name] = np.array(found[name], np.float64)
-            if name in ("numbers", "tags"):
-                found[name] = np.array([round(n) for n in found[name].tolist()], np.int64)
-        except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{name} is not an array of numbers") from None
-    pbc = found["pbc"]
-    found["pbc"] = [bool(p) for p in pbc] if isinstance(pbc, list) else [bool(pbc)] * 3
-    return found
-
-
-def _ndarrays(value: Any) -> Any:
-    """Return JSON with ``{"__ndarray__": [shape, dtype, values]}`` as nested lists."""
-    if isinstance(value, list):
-        return [_ndarrays(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    array = value.get("__ndarray__")
-    if array is None:
-        return {key: _ndarrays(item) for key, item in value.items()}
-    try:
-        shape, _, flat = array
-        return np.array(flat).reshape(shape).tolist()
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 # --- rows --------------------------------------------------------------------------------
@@ -416,7 +270,7 @@ def _sites(row: dict[str, Any]) -> Sites:
     properties: dict[str, list[Any]] = {}
     if row["masses"] is not None:
         species = isotopes(species, _shaped(row["masses"], "masses", (n,)).tolist())
-    for name, called in _SITE_PROPERTIES.items():
+    for name, called in SITE_PROPERTIES.items():
         values = row[name]
         if values is not None and values.size:
             vectors = values.size == 3 * n and name != "tags"
