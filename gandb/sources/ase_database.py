@@ -20,10 +20,9 @@ import json
 import math
 import re
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -38,14 +37,13 @@ from gandb.sources.base import Reject
 from gandb.sources.documents import kept
 from gandb.sources.json_items import READ_ERRORS, pairs
 from gandb.sources.mp_ids import mp_ids
+from gandb.sources.on_disk import path_of
 from gandb.sources.quantities import is_sentinel
 from gandb.sources.records import Format, Member, Record, Sites, reject
 from gandb.sources.structures import parse_json
 
 MAX_VALUE = 64 * 2**20
 """Most bytes of one value of a row."""
-MAX_UNPACKED = 64 * 2**30
-"""Most bytes of a database that is unpacked to a temporary file."""
 
 _VERSIONS = range(5, 10)
 _MAGIC = b"SQLite format 3\0"
@@ -100,11 +98,7 @@ ASE_DATABASE = Format("ase-db", "ASE database (SQLite or JSON)", _fits, _read)
 
 def _read_sqlite(member: Member) -> Iterator[Record | Reject]:
     with contextlib.ExitStack() as stack:
-        path = member.path
-        if path is None:
-            copy = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".db"))
-            _unpack(member, copy)
-            path = copy.name
+        path = stack.enter_context(path_of(member))
         last = 0
         try:
             connection = sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)
@@ -125,20 +119,6 @@ def _read_sqlite(member: Member) -> Iterator[Record | Reject]:
             yield reject(member, last + 1, "the database is damaged: a name in it is not UTF-8")
         except sqlite3.Error as error:
             yield reject(member, last + 1, f"the database cannot be read further: {error}")
-
-
-def _unpack(member: Member, copy: IO[bytes]) -> None:
-    """Write a member to a file.
-
-    Raises:
-        InputError: it has no end.
-    """
-    with member.open() as handle:
-        while data := handle.read(2**20):
-            copy.write(data)
-            if copy.tell() > MAX_UNPACKED:
-                raise InputError(f"more than {MAX_UNPACKED:,} bytes after unpacking")
-    copy.flush()
 
 
 def _prepared(connection: sqlite3.Connection) -> dict[str, str]:

@@ -17,10 +17,9 @@ import ast
 import contextlib
 import json
 import re
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
 from gandb.core.errors import InputError
 from gandb.sources.base import Reject
@@ -28,6 +27,7 @@ from gandb.sources.delimited import RowError, header_of, rows
 from gandb.sources.documents import Document, documents, kept, refuse_halves
 from gandb.sources.json_items import READ_ERRORS
 from gandb.sources.mp_ids import mp_ids
+from gandb.sources.on_disk import path_of
 from gandb.sources.quantities import measured, properties_of
 from gandb.sources.records import Encoded, Format, Member, Reader, Record, Sites, reject
 from gandb.sources.structures import (
@@ -64,8 +64,6 @@ ID_COLUMNS = ("material_id", "immutable_id", "jid", "mp_id", "mpid", "structure_
 
 MAX_LITERAL = 2 * 2**20
 """Most characters of a Python literal: its syntax tree takes a hundred times as much memory."""
-MAX_UNPACKED = 64 * 2**30
-"""Most bytes of a Parquet file that is unpacked to a temporary file."""
 MAX_CHUNK = 4 * 2**30
 """Most bytes of one column of one row group."""
 
@@ -148,11 +146,7 @@ def _read_parquet(member: Member) -> Iterator[Record | Reject]:
 
     number = 0
     with contextlib.ExitStack() as stack:
-        path = member.path
-        if path is None:
-            copy = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".parquet"))
-            _unpack(member, copy)
-            path = copy.name
+        path = stack.enter_context(path_of(member))
         try:
             file = stack.enter_context(pq.ParquetFile(path))
             if not _holds(file.schema_arrow.names):
@@ -180,15 +174,6 @@ def _read_parquet(member: Member) -> Iterator[Record | Reject]:
                         yield _record(member, number, {k: _json_data(v) for k, v in row.items()})
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             yield reject(member, number + 1, f"the Parquet file cannot be read on: {error}")
-
-
-def _unpack(member: Member, copy: IO[bytes]) -> None:
-    with member.open() as handle:
-        while data := handle.read(2**20):
-            copy.write(data)
-            if copy.tell() > MAX_UNPACKED:
-                raise InputError(f"more than {MAX_UNPACKED:,} bytes after unpacking")
-    copy.flush()
 
 
 def _json_data(value: Any) -> Any:
