@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,6 +26,9 @@ MAX_TEXT = 1_000
 """Most characters kept of one value."""
 MAX_LISTED = 200
 """Most references, and most authors of one."""
+
+SMALL_BYTES = 2**20
+"""Files up to this size are read at once; larger ones as a stream."""
 
 _ID_TAGS = {
     "cod": ("_cod_database_code", "_database_code_cod"),
@@ -61,6 +65,19 @@ _NUMBER_TAGS = {
         "_pd_proc_ls_prof_r_factor",
     ),
 }
+_LITERATURE = ("_citation_", "_journal_", "_publ_author_name")
+_LITERATURE_TAGS = frozenset(
+    (
+        "_citation_id",
+        "_publ_author_name",
+        "_journal_name_full",
+        "_journal_name_abbrev",
+        "_journal_year",
+        "_journal_paper_doi",
+        "_journal_article_doi",
+    )
+)
+"""At least one of these is in a block that cites anything."""
 _UNCERTAINTY = re.compile(r"\(\d*\)$")
 _DATA_LINE = re.compile(
     rb"^[ \t]*(?:data_|loop_[ \t]*\r?$|_cell[_.]length)", re.MULTILINE | re.IGNORECASE
@@ -108,7 +125,8 @@ def _records(member: Member) -> Iterator[Found]:
     header = Block("", {})
     begin = 1
     try:
-        with member.open() as handle:
+        small = member.size is not None and member.size <= SMALL_BYTES
+        with BytesIO(member.read(SMALL_BYTES)) if small else member.open() as handle:
             for piece in split_blocks(handle):
                 begin = piece.line
                 for one in _of_piece(member, piece):
@@ -150,7 +168,7 @@ def _of_piece(
 
 
 def _decoded(data: bytes) -> str:
-    if b"\0" in data[:2_000]:
+    if b"\0" in data:
         raise InputError("no CIF: it is binary, or UTF-16; save it as UTF-8")
     try:
         return data.decode()
@@ -172,7 +190,7 @@ def _named(member: Member, found: Found, *, alone: bool) -> Record | Reject:
         if (said := block.text(*tags)) is not None
     )
     stem = PurePosixPath(member.name).name.removesuffix(PurePosixPath(member.name).suffix)
-    own = aliases[0][1] if aliases else stem if alone else f"{stem}#{block.name}"
+    own = aliases[0][1] if aliases else stem if alone else f"{stem}#{block.name[:MAX_TEXT]}"
     extra = _extra(block)
     if references := _references(block) or _references(Block("", header.values)):
         extra["references"] = references
@@ -205,6 +223,8 @@ def _extra(block: Block) -> dict[str, Any]:
 
 def _references(block: Block) -> list[dict[str, Any]]:
     """Return the literature of a block: its citations, else the journal it was published in."""
+    if _LITERATURE_TAGS.isdisjoint(block.values):
+        return []
     ids = block.texts("_citation_id")
     authors = list(
         zip(
@@ -255,7 +275,7 @@ def _shared(block: Block) -> dict[str, list[str]]:
     return {
         tag: values[:MAX_LISTED]
         for tag, values in block.values.items()
-        if tag.startswith(("_citation_", "_journal_", "_publ_author_name"))
+        if tag.startswith(_LITERATURE)
     }
 
 

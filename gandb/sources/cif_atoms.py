@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+from collections import Counter
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +17,8 @@ from gandb.core.species import ISOTOPES, Occupant, parse_species, species_text
 from gandb.sources.cif_blocks import Block
 
 _SYMBOL = re.compile(r"([A-Za-z]{1,2})(?:(\d+(?:\.\d+)?)?([+-])|([+-])(\d+(?:\.\d+)?)|\d*)\Z")
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)(?:\(\d*\))?", re.ASCII)
+_PLAIN = re.compile(r"[-+0-9. ]+", re.ASCII)
 _LAST_OF_LABELS = 103
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?\Z")
 
@@ -34,42 +38,73 @@ def read_atoms(
     n = len(types)
     labels = labels or types
     shares = block.column("_atom_site_occupancy") or ["1"] * n
-    flags = block.column("_atom_site_calc_flag") or ["."] * n
+    flags = block.column("_atom_site_calc_flag") or types
     xyz = [column for column in columns if column is not None]
     if any(len(column) != n for column in (labels, shares, flags, *xyz)):
         raise CrystalError("columns of its atom sites stand in different loops or differ in length")
     if n > MAX_SITES:
         raise CrystalError(f"{n:,} atom sites; at most {MAX_SITES:,} are allowed")
+    kept = [
+        at
+        for at, (kind, label, flag) in enumerate(zip(types, labels, flags, strict=True))
+        if not (flag == "dum" or (kind == "." and label in ".?"))
+    ]
     states = _oxidation_states(block)
-    species, names, coords = [], [], []
-    for at, (kind, label, share, flag) in enumerate(zip(types, labels, shares, flags, strict=True)):
-        if flag.lower() == "dum" or (kind == "." and label in ".?"):
-            continue
-        occupancy = 1.0 if share == "." else number_of(share)
-        if not 0 <= occupancy <= 1e3:
-            raise CrystalError(f"atom {at + 1} ({label}): its occupancy is {share!r}")
-        if occupancy == 0:
-            continue
-        by_type = kind not in ("?", ".") and types is not labels
-        try:
-            who = _occupant(kind if by_type else label, by_type, frozenset(formula or ()))
-            species.append(_species(who.symbol, occupancy, _state(who, kind, states)))
-        except InputError as error:
-            raise CrystalError(f"atom {at + 1} ({label}): {error}") from None
-        names.append(label)
-        coords.append([_coordinate(column[at], at, label) for column in xyz])
+    known = frozenset(formula or ())
+    seen: dict[tuple[str, str], str | None] = {}
+    species, places = [], []
+    for at in kept:
+        by_type = types is not labels and types[at] not in ("?", ".")
+        key = (types[at] if by_type else labels[at], shares[at])
+        if key not in seen:
+            try:
+                seen[key] = _species(key[0], by_type, shares[at], states, known)
+            except InputError as error:
+                raise CrystalError(f"atom {at + 1} ({labels[at]}): {error}") from None
+        if (what := seen[key]) is not None:
+            species.append(what)
+            places.append(at)
     if not species:
         raise CrystalError("its atom sites are empty")
-    found = np.array(coords, np.float64)
+    found = np.array([_coordinates(column, places, labels) for column in xyz]).T
+    names = [labels[at] for at in places]
     return species, names, found @ _to_fractional(block, matrix) if cartesian else found
 
 
-def _coordinate(value: str, at: int, label: str) -> float:
-    number = number_of(value)
-    if math.isnan(number):
-        what = "unknown" if value in ("?", ".") else f"{value!r}, no number"
-        raise CrystalError(f"atom {at + 1} ({label}): a coordinate is {what}")
-    return number
+def _species(
+    what: str, by_type: bool, share: str, states: dict[str, float], known: frozenset[str]
+) -> str | None:
+    """Return what sits on a site; None if its occupancy is 0.
+
+    Raises:
+        InputError: it is no element, or the occupancy is none.
+    """
+    occupancy = 1.0 if share == "." else number_of(share)
+    if not 0 <= occupancy <= 1e3:
+        raise InputError(f"its occupancy is {share!r}")
+    if occupancy == 0:
+        return None
+    who = _occupant(what, by_type, known)
+    return species_text([Occupant(who.symbol, occupancy, _state(who, what, states))])
+
+
+def _coordinates(column: list[str], places: list[int], labels: list[str]) -> list[float]:
+    """Return one coordinate of every atom.
+
+    Raises:
+        CrystalError: one is no number, naming it.
+    """
+    values = column if len(places) == len(column) else [column[at] for at in places]
+    if _PLAIN.fullmatch(" ".join(values)):
+        with contextlib.suppress(ValueError):
+            return list(map(float, values))
+    found = [number_of(value) for value in values]
+    for at, number in zip(places, found, strict=True):
+        if math.isnan(number):
+            value = column[at]
+            what = "unknown" if value in ("?", ".") else f"{value!r}, no number"
+            raise CrystalError(f"atom {at + 1} ({labels[at]}): a coordinate is {what}")
+    return found
 
 
 def _to_fractional(block: Block, matrix: np.ndarray) -> np.ndarray:
@@ -153,17 +188,11 @@ def _state(who: Occupant, kind: str, states: dict[str, float]) -> float | None:
     return of_element.pop() if len(of_element) == 1 else None
 
 
-@lru_cache(maxsize=20_000)
-def _species(symbol: str, occupancy: float, state: float | None) -> str:
-    return species_text([Occupant(symbol, occupancy, state)])
-
-
 def number_of(value: str) -> float:
     """Return a number without its uncertainty, such as 0.123(4); NaN if it is none."""
-    from gemmi import cif
-
-    number: float = cif.as_number(value.strip("'\""))
-    return number
+    match = _NUMBER.fullmatch(value.strip("'\""))
+    number = float(match[1]) if match else math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 # --- formula -----------------------------------------------------------------------------
@@ -185,9 +214,9 @@ def stated_formula(block: Block) -> dict[str, float] | None:
 def amounts_of(species: list[str]) -> dict[str, float]:
     """Return how many atoms of each element sites hold."""
     found: dict[str, float] = {}
-    for text in species:
+    for text, n in Counter(species).items():
         for occupant in parse_species(text):
-            found[occupant.element] = found.get(occupant.element, 0.0) + occupant.occupancy
+            found[occupant.element] = found.get(occupant.element, 0.0) + n * occupant.occupancy
     return found
 
 

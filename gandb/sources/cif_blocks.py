@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import lru_cache
+from io import BytesIO
+from itertools import islice, pairwise
 from typing import Any, BinaryIO
 
 from gandb.core.errors import InputError, MissingExtraError
@@ -80,6 +82,8 @@ def parse_blocks(text: str) -> list[Block]:
         from gemmi import cif
     except ImportError:
         raise MissingExtraError.for_package("gemmi", "structures") from None
+    if len(text) > MAX_BLOCK_BYTES:
+        raise InputError(f"more than {MAX_BLOCK_BYTES:,} characters in one CIF: split it")
     text = text.removeprefix("\ufeff")
     try:
         document = cif.read_string(text, check_level=0)
@@ -105,8 +109,13 @@ def _block(found: Any) -> Block:
     return Block(found.name.strip(), values)
 
 
+@lru_cache(maxsize=10_000)
+def _plain_tag(tag: str) -> str:
+    return tag.lower().replace(".", "_").rstrip("_")
+
+
 def _add(values: dict[str, list[str]], tag: str, given: list[str]) -> None:
-    name = tag.lower().replace(".", "_").rstrip("_")
+    name = _plain_tag(tag)
     there = values.setdefault(name, given)
     if there is not given and there != given and name.startswith(_VITAL):
         raise InputError(f"{tag} is there twice, with other values")
@@ -166,6 +175,16 @@ def split_blocks(handle: BinaryIO) -> Iterator[Piece]:
     A text field that is never closed hides the blocks after it: what cannot be read as one block
     should be tried by `split_again`. Comments before the first block are passed over.
     """
+    if isinstance(handle, BytesIO):  # most files are small and of one block
+        data = handle.getvalue()
+        starts = list(islice(_STARTS.finditer(data), 2))
+        if (
+            len(starts) == 1
+            and b"\r" not in data
+            and _COMMENTS.fullmatch(data, 0, starts[0].start())
+        ):
+            yield Piece(data.count(b"\n", 0, starts[0].start()) + 1, data[starts[0].start() :])
+            return
     held = bytearray()
     begin = 1
     started = in_text = passing = False

@@ -73,7 +73,8 @@ def _named(block: Block, cell: tuple[float, ...]) -> list[tuple[str, Operations]
         if operations is not None:
             return [(f"{hall} (Hall)", operations)]
     if name:
-        names = _of_name(name, cell[3], cell[5])
+        # Rhombohedral axes or hexagonal ones, as gemmi decides it.
+        names = _of_name(name, cell[5] < 1.125 * cell[3])
         if not names:
             raise CrystalError(
                 f"space group {name!r} is not known, and the file has no operations of its own"
@@ -99,11 +100,12 @@ def _of_hall(symbol: str) -> Operations | None:
 
 
 @lru_cache(maxsize=1_000)
-def _of_name(name: str, alpha: float, gamma: float) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _of_name(name: str, rhombohedral: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return symbol and operations of every setting that a Hermann-Mauguin symbol may mean."""
     import gemmi
 
     find: Any = gemmi.find_spacegroup_by_name  # None if there is none
+    alpha, gamma = (60.0, 60.0) if rhombohedral else (90.0, 120.0)
     plain = re.sub(r"\(\d{2,3}\)$", "", name.strip()).replace("_", "")
     plain = re.sub(r"\((\d)\)", r"\1", plain).strip()
     setting = ""

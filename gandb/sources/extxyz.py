@@ -25,6 +25,8 @@ from gandb.sources.records import Format, Member, Record, Sites, reject
 
 MAX_LINE_BYTES = 2**20
 """Longest line, bytes; comments with stresses and settings have a few thousand."""
+MAX_FRAME_BYTES = 2**25
+"""Most bytes of the lines of a frame (32 MiB); 10,000 atoms with forces have about 2 MiB."""
 MAX_SKIPPED_ATOMS = 10**8
 """Most atoms that a frame may announce; such a frame is passed over."""
 
@@ -121,6 +123,8 @@ def _frame(lines: _Lines) -> _Frame:
         frame.comment = comment.decode().strip("\r\n")
     except UnicodeDecodeError as error:
         frame.fault = f"its comment is not UTF-8: byte 0x{comment[error.start]:02x}"
+    if "\0" in frame.comment:
+        frame.fault = "its comment is binary"
     if len(comment) >= MAX_LINE_BYTES:
         frame.fault = f"its comment has more than {MAX_LINE_BYTES:,} bytes"
     if not 0 < atoms <= MAX_SITES:
@@ -128,13 +132,18 @@ def _frame(lines: _Lines) -> _Frame:
     if not 0 < atoms <= MAX_SKIPPED_ATOMS:
         _skip(lines)
         return frame
+    size = 0
     for at in range(atoms):
         line = lines.peek()
         if not line or (len(line.split(None, 1)) < 2 and (not line.strip() or lines.at_frame())):
             frame.fault = f"{atoms:,} atoms are announced and {at:,} are there: is it cut off?"
             return frame
         lines.next()
-        if frame.fault is None:
+        size += len(line)
+        if size > MAX_FRAME_BYTES:
+            frame.fault = frame.fault or f"more than {MAX_FRAME_BYTES:,} bytes in one frame"
+            frame.rows.clear()
+        elif frame.fault is None:
             frame.rows.append(line)
     after = lines.peek()
     alike = bool(frame.rows) and len(after.split()) == len(frame.rows[-1].split())

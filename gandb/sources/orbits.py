@@ -18,8 +18,9 @@ from gandb.core.errors import MissingExtraError
 NEAR = 0.05
 """Images of an atom nearer to it than this, Å, are the atom itself. Four digits leave 0.005 Å in
 the largest of cells, and atoms that share a place by turns lie further apart."""
-MAX_OPERATIONS = 1_000
-"""Most operations; space groups have up to 192 in their usual cells."""
+MAX_OPERATIONS = 400
+"""Most operations; space groups have up to 192 in their usual cells, and a check of m of them
+costs m² steps."""
 MISFIT = 0.05
 """How far, relative to its edges, an operation may change the metric of a cell."""
 

@@ -22,8 +22,8 @@ from gandb.core.species import ISOTOPES
 from gandb.sources.base import Reject
 from gandb.sources.records import Encoded, Format, Member, Record, Sites, reject
 
-MAX_BYTES = 2**24
-"""Most bytes of one file (16 MiB); 10,000 sites with velocities have about 2 MiB."""
+MAX_BYTES = 2**23
+"""Most bytes of one file (8 MiB); 10,000 sites with velocities have about 2 MiB."""
 MAX_SPECIES = 1_000
 """Most entries of the line of counts."""
 

@@ -243,6 +243,12 @@ def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extxyz, "MAX_LINE_BYTES", 1_000)
     long = PLAIN.replace("energy", "note=" + "x" * 2_000 + " energy")
     assert all(isinstance(one, Reject) for one in records(long))
+    monkeypatch.setattr(extxyz, "MAX_FRAME_BYTES", 40)
+    found = records(PLAIN * 2 + PLAIN.replace("O 2.0 2.0 2.5", "O 2 2 2"))
+    assert [type(one) for one in found] == [Record] * 3
+    monkeypatch.setattr(extxyz, "MAX_FRAME_BYTES", 27)
+    found = records(PLAIN * 2 + PLAIN.replace("O 2.0 2.0 2.5", "O 2 2 2"))
+    assert [type(one) for one in found] == [Reject, Reject, Record]
 
 
 def test_frames_stream() -> None:
