@@ -43,8 +43,12 @@ def to_structure(crystal: Crystal) -> Structure:
         raise MissingExtraError.for_package("pymatgen", "pymatgen") from None
 
     lattice = Lattice(crystal.lattice)
-    own = {name: v for name, v in crystal.properties.items() if name != SPECIES_SPIN}
-    spins = crystal.properties.get(SPECIES_SPIN, (None,) * len(crystal))
+    spins = _spins(crystal)
+    own = dict(crystal.properties)
+    if spins is None:
+        spins = [{}] * len(crystal)
+    else:
+        own.pop(SPECIES_SPIN)
     made: dict[tuple[str, str], Composition] = {}
     sites = []
     for i, (text, occupants) in enumerate(zip(crystal.species, crystal.occupants, strict=True)):
@@ -52,7 +56,7 @@ def to_structure(crystal: Crystal) -> Structure:
         if key not in made:
             parts: dict[Any, float] = {}
             for occupant in occupants:
-                spin = spins[i].get(str(occupant)) if isinstance(spins[i], dict) else spins[i]
+                spin = spins[i].get(str(occupant))
                 if occupant.oxidation_state is None and spin is None:
                     parts[Element(occupant.symbol)] = occupant.occupancy
                 else:
@@ -72,6 +76,25 @@ def to_structure(crystal: Crystal) -> Structure:
     structure = Structure(lattice, [], [], charge=crystal.charge, properties=given)
     structure.sites = sites
     return structure
+
+
+def _spins(crystal: Crystal) -> list[dict[str, float]] | None:
+    """Return the spins of every site by species, None where the property does not mean them."""
+    values = crystal.properties.get(SPECIES_SPIN)
+    if values is None:
+        return None
+    found: list[dict[str, float]] = []
+    for value, occupants in zip(values, crystal.occupants, strict=True):
+        names = {str(occupant) for occupant in occupants}
+        spins = {} if value is None else value
+        if len(names) == 1 and value is not None:
+            spins = {next(iter(names)): value}
+        if not isinstance(spins, dict) or not spins.keys() <= names or (value == {}):
+            return None
+        if not all(type(spin) in (int, float) for spin in spins.values()):
+            return None
+        found.append(spins)
+    return found
 
 
 def from_structure(structure: Structure) -> Crystal:

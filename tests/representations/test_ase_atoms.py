@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 import zipfile
 from dataclasses import replace
@@ -16,13 +17,15 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from gandb.core.crystals import Crystal, CrystalError, crystal
-from gandb.core.errors import InputError
+from gandb.core.errors import InputError, MissingExtraError
 from gandb.representations.ase_atoms import from_atoms, to_atoms
 from gandb.representations.pymatgen_structures import from_structure
-from tests.crystals import crystals
+from tests.crystals import crystals, parts_of
+from tests.representations.any_properties import any_properties
 from tests.shared_data import SHARED, real
 
 MP = SHARED / "structures" / "mp-cifs.zip"
@@ -49,6 +52,14 @@ def test_a_record_comes_back_from_atoms(record: Crystal) -> None:
     assert from_atoms(atoms.copy()) == record or atoms.calc is not None
     assert np.allclose(atoms.cell.cellpar(), [*record.lengths, *record.angles], atol=1e-9)
     assert np.allclose(atoms.positions, record.cart_coords, atol=1e-9)
+
+
+@given(crystals(max_sites=3), st.data())
+@settings(max_examples=200, deadline=None)
+def test_any_properties_come_back(record: Crystal, data: st.DataObject) -> None:
+    properties = data.draw(any_properties(len(record)))
+    record = replace(parts_of(record), properties=properties).crystal()
+    assert from_atoms(to_atoms(record)) == record
 
 
 @given(crystals())
@@ -198,6 +209,13 @@ def test_masses_that_are_no_isotope_are_kept() -> None:
     assert record.species == ("D", "H", "C")
     assert record.properties["masses"] == (2.014, None, 13.003)
     same_atoms(atoms)
+
+
+def test_the_package_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ase", None)
+    record = crystal((4, 4, 4), (90, 90, 90), ["Fe3+"], [[0, 0, 0]])
+    with pytest.raises(MissingExtraError, match=r"gandb\[ase\]"):
+        to_atoms(record)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import warnings
 import zipfile
 from dataclasses import replace
@@ -12,15 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from pymatgen.core import DummySpecies, Element, Lattice, Species, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 from pymatgen.io.vasp import Poscar
 
 from gandb.core.crystals import Crystal, CrystalError, crystal
-from gandb.core.errors import InputError
+from gandb.core.errors import InputError, MissingExtraError
 from gandb.representations.pymatgen_structures import from_structure, to_structure
 from gandb.sources.structures import sites_of_structure
-from tests.crystals import crystals
+from tests.crystals import crystals, parts_of
+from tests.representations.any_properties import any_properties
 from tests.shared_data import SHARED, real
 
 MP = SHARED / "structures" / "mp-cifs.zip"
@@ -48,6 +51,14 @@ def test_a_record_comes_back_from_a_structure(record: Crystal) -> None:
     assert structure.volume == pytest.approx(record.volume)
     for site, occupants in zip(structure, record.occupants, strict=True):
         assert len(site.species) == len(occupants)
+
+
+@given(crystals(max_sites=3), st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_properties_come_back(record: Crystal, data: st.DataObject) -> None:
+    properties = data.draw(any_properties(len(record)))
+    record = replace(parts_of(record), properties=properties).crystal()
+    assert from_structure(to_structure(record)) == record
 
 
 @given(crystals())
@@ -162,6 +173,13 @@ def test_a_charge_that_is_the_sum_of_the_oxidation_states_is_one_only_if_it_was_
     document = to_structure(charged).as_dict()
     assert sites_of_structure(document).crystal() == charged
     assert from_structure(Structure.from_dict(document)) == charged
+
+
+def test_the_package_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymatgen.core.composition", None)
+    record = crystal((4, 4, 4), (90, 90, 90), ["Fe3+"], [[0, 0, 0]])
+    with pytest.raises(MissingExtraError, match=r"gandb\[pymatgen\]"):
+        to_structure(record)
 
 
 def test_a_left_handed_cell_keeps_its_hand() -> None:
