@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from gandb.schema import tables
 from gandb.sources.base import Reject
 from gandb.sources.formats import format_named
 from gandb.sources.http import Session
-from gandb.sources.live import Query, live_source
+from gandb.sources.live import LiveSource, Query, live_source
 from gandb.sources.reading import read_member
 from gandb.sources.records import Member, Record
 from gandb.store import Store
@@ -103,6 +103,7 @@ def fetch(context: Context) -> None:
                     "sha256": hashlib.sha256(page.data).hexdigest(),
                     "size": len(page.data),
                     "records": page.records,
+                    "expected": page.expected,
                     "next": page.next,
                 }
             )
@@ -110,6 +111,22 @@ def fetch(context: Context) -> None:
             _save(context, listed, complete=page.next is None)
             context.progress(count)
     _save(context, listed, complete=True)
+    _tell_missing(context, source, Pages.staged(context))
+
+
+def _tell_missing(context: Context, source: LiveSource, pages: Pages) -> None:
+    """Say in the job's log if the server counts more records than came."""
+    expected = pages.listed[-1].get("expected") if pages.listed else None
+    if expected is None or pages.live["limit"] is not None:
+        return
+    numbers = range(len(pages.listed))
+    came = len(set(chain.from_iterable(source.ids(pages.load(n)) for n in numbers)))
+    if came < expected:
+        context.log(
+            f"{pages.live['endpoint']} says that {expected:,} records fit, and {came:,} came, by "
+            "several passes: ask for the rest with another filter, or again later",
+            "warning",
+        )
 
 
 def _save(context: Context, listed: Sequence[Mapping[str, Any]], *, complete: bool) -> None:
@@ -163,7 +180,10 @@ class Pages:
         return cls(live, listed, True, load)
 
     def records(self) -> Iterator[Record | Reject]:
-        """Read every page."""
+        """Read every page, up to the most records that were asked for."""
+        return islice(self._records(), self.live["limit"])
+
+    def _records(self) -> Iterator[Record | Reject]:
         form = format_named(live_source(self.live["source"]).format)
         for number in range(len(self.listed)):
             data = self.load(number)

@@ -69,9 +69,11 @@ def structures(count: int) -> list[Mapping[str, Any]]:
     ]
 
 
-def spec(address: str, when: dt.datetime = DAY, **more: Any) -> Any:
-    live = live_spec("optimade", endpoint=f"{address}/optimade", page_size=10, asked_at=when)
-    return records_job("salts", live=live, query=None, keep_raw=True, **more)
+def spec(address: str, when: dt.datetime = DAY, limit: int | None = None) -> Any:
+    live = live_spec(
+        "optimade", endpoint=f"{address}/optimade", page_size=10, limit=limit, asked_at=when
+    )
+    return records_job("salts", live=live, keep_raw=True)
 
 
 def content(store: Store) -> Dump:
@@ -168,3 +170,11 @@ def test_a_server_that_stays_away_fails_the_job_and_says_so(tmp_path: Path) -> N
     assert server.url.partition("//")[2] in error
     assert "500" in error
     assert snapshots(store) == []
+
+
+@pytest.mark.parametrize("limit", [1, 10, 25])
+def test_no_more_come_in_than_were_asked_for(tmp_path: Path, limit: int) -> None:
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    with Replay(structures(N), replay.optimade()).running() as server:
+        work(store, spec(server.url, limit=limit))
+    assert [s["n_entries"] for s in snapshots(store)] == [limit]
