@@ -43,20 +43,20 @@ _EXTRA = {
     "energy_id": "formationenergy_id",
     "calculation_id": "calculation_id",
     "calculation_label": "calculation_label",
-    "magmom": "magmom",
-    "magmom_pa": "magmom_per_atom",
+    "calculation_magmom": "magmom",
+    "calculation_magmom_pa": "magmom_per_atom",
     "structure_id": "structure_id",
     "structure_label": "structure_label",
-    "spacegroup_id": "space_group_number",
+    "structure_spacegroup_id": "space_group_number",
 }
 """Columns that are kept, and what they are called in extra, which is as in the REST interface."""
-_FLAGS = {"measured": "measured", "converged": "converged"}
+_FLAGS = {"structure_measured": "measured", "calculation_converged": "converged"}
 _PROPERTIES = {
-    "formation_energy_per_atom": ("delta_e", "entry_delta_e"),
-    "energy_above_hull": ("stability", "entry_stability"),
-    "energy_per_atom": ("energy_pa",),
-    "band_gap": ("band_gap",),
-    "volume_per_atom": ("volume_pa",),
+    "formation_energy_per_atom": ("energy_delta_e", "delta_e"),
+    "energy_above_hull": ("energy_stability", "stability"),
+    "energy_per_atom": ("calculation_energy_pa",),
+    "band_gap": ("calculation_band_gap",),
+    "volume_per_atom": ("structure_volume_pa",),
 }
 """Properties and the columns that they are taken from, the first that says something."""
 _TABLES = re.compile(
@@ -73,11 +73,11 @@ def read_oqmd_dump(member: Member, folder: Path | None = None) -> Iterator[Recor
 
     Args:
         member: the dump.
-        folder: where a temporary database goes, about half as large as the unpacked dump; None for
-            the system's folder for temporary files. It is removed at the end.
+        folder: where temporary files go, at most as large as the unpacked dump; None for the
+            system's folder for temporary files. They are removed at the end.
 
     Raises:
-        InputError: there is no room for the temporary database.
+        InputError: there is no room for the temporary files.
     """
     import duckdb
 
@@ -88,7 +88,7 @@ def read_oqmd_dump(member: Member, folder: Path | None = None) -> Iterator[Recor
                     yield found
                 else:
                     yield from _records(member, found)
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:
             raise InputError(
                 f"its tables could not be joined in {name}: {error}; if there is too little room, "
                 "set TMPDIR to a folder with more"
@@ -116,21 +116,19 @@ def _records(member: Member, chunk: Chunk) -> Iterator[Record | Reject]:
     begins = np.searchsorted(of_atoms, numbers, "left").tolist()
     ends = np.searchsorted(of_atoms, numbers, "right").tolist()
     coords = np.stack([atoms[axis].to_numpy() for axis in "xyz"], axis=1)
-    lattices = np.stack([_floats(entries[name]) for name in LATTICE], axis=1).reshape(-1, 3, 3)
+    lattices = np.stack(
+        [_floats(entries[f"structure_{name}"]) for name in LATTICE], axis=1
+    ).reshape(-1, 3, 3)
     species = atoms["species"].to_pylist()
 
     extras = _extras(entries)
     properties = _properties(entries)
-    columns = ("line", "entry_id", "path", "label", "composition_id", "structure_id")
+    columns = ("line", "id", "path", "label", "composition_id", "structure_id")
     rows = zip(*(entries[name].to_pylist() for name in columns), strict=True)
     sizes = zip(entries["atoms"].to_pylist(), entries["structure_natoms"].to_pylist(), strict=True)
-    last = -1
     for k, ((line, entry_id, path, label, formula, structure_id), (size, stated)) in enumerate(
         zip(rows, sizes, strict=True)
     ):
-        if numbers[k] == last:  # a row that it is joined with is there twice
-            continue
-        last = numbers[k]
         structure = None
         if structure_id is not None:
             if reason := _amiss(structure_id, size or 0, stated):

@@ -1,21 +1,25 @@
-"""The tables of an OQMD dump, joined on disk: a temporary DuckDB database within bounded memory.
+"""The tables of an OQMD dump, joined on disk within bounded memory.
 
 Atoms come before the structures that they are of, and these in another order than the entries, so
-nothing can be put together while the dump is read. The tables' meaning follows qmpy's models
+nothing can be put together while the dump is read. The wanted columns go to Parquet files, which
+DuckDB joins and sorts. The tables' meaning follows qmpy's models
 (https://github.com/wolverton-research-group/qmpy).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gandb.sources.base import Reject
 from gandb.sources.mysql_dump import Fault, Rows, Table, read_dump
@@ -36,6 +40,11 @@ MAX_ATOMS = 10_000
 CHUNK_ENTRIES = 5_000
 CHUNK_ATOMS = 100_000
 """Most entries and atoms put together at a time, above one entry's."""
+
+READ_ROWS = 20_000
+"""Rows of a sorted file that are read at a time."""
+ROW_GROUP = 61_440
+"""Rows that are written at a time, of all columns."""
 
 LATTICE = [f"{row}{k}" for row in "xyz" for k in (1, 2, 3)]
 """Columns of the lattice vectors, row after row."""
@@ -95,7 +104,10 @@ class Chunk:
     """Entries of a dump with the atoms of their structures.
 
     Attributes:
-        entries: k rows, see `_chunk_of` for the columns; ``n``, their number, ascends.
+        entries: k rows of entries, with what belongs to each: columns of its formation energy
+            (``energy_``), calculation (``calculation_``) and structure (``structure_``), the
+            number of that's ``atoms`` in the dump, and the ``reference``; ``n``, their number,
+            ascends.
         atoms: m rows of n (their entry's), species, x, y, z; sorted by n and id.
     """
 
@@ -116,131 +128,111 @@ def _rank(table: str) -> str:
 
 # Every step joins one large table with one of a few numbers per entry, so that memory does for it.
 # A key is a rank and, in its lower 40 bits, an id: the smallest is the best, then the first.
-_PREPARE = (
-    """
-    CREATE TABLE numbered AS SELECT min(n) AS n, id FROM entries
-    WHERE id IS NOT NULL GROUP BY id
+_STEPS = {
+    "numbered": """
+        SELECT min(n) AS n, id FROM entries WHERE id IS NOT NULL GROUP BY id ORDER BY n
     """,
-    f"""
-    CREATE TABLE labelled AS
-    SELECT c.id, c.entry_id, c.output_id, c.converged, {_rank("c")} AS rank
-    FROM calculations c WHERE c.id BETWEEN 0 AND {_LOW}
+    "labelled": f"""
+        SELECT c.id, c.entry_id, c.output_id, c.converged, {_rank("c")} AS rank
+        FROM calculations c WHERE c.id BETWEEN 0 AND {_LOW}
     """,
     # the formation energy of each entry, and the calculation that it is of
-    f"""
-    CREATE TABLE energy AS SELECT entry_id, min(key) & {_LOW} AS id FROM (
-        SELECT f.entry_id,
-            ((f.delta_e IS NULL)::BIGINT << 50) | (coalesce(c.rank, 9) << 40) | f.id AS key
-        FROM formation_energies f LEFT JOIN labelled c ON c.id = f.calculation_id
-        WHERE f.fit_id = '{FIT}' AND f.id BETWEEN 0 AND {_LOW}
-    ) GROUP BY entry_id
+    "energy": f"""
+        SELECT entry_id, min(key) & {_LOW} AS id FROM (
+            SELECT f.entry_id,
+                ((f.delta_e IS NULL)::BIGINT << 50) | (coalesce(c.rank, 9) << 40) | f.id AS key
+            FROM formation_energies f LEFT JOIN labelled c ON c.id = f.calculation_id
+            WHERE f.fit_id = '{FIT}' AND f.id BETWEEN 0 AND {_LOW}
+        ) GROUP BY entry_id
     """,
-    """
-    CREATE TABLE sorted_energies AS
-    SELECT e.n, f.id, f.calculation_id, f.delta_e, f.stability
-    FROM formation_energies f JOIN energy g ON g.id = f.id JOIN numbered e ON e.id = g.entry_id
-    ORDER BY e.n
+    "sorted_energies": """
+        SELECT e.n, f.id, f.calculation_id, f.delta_e, f.stability
+        FROM formation_energies f JOIN energy g ON g.id = f.id JOIN numbered e ON e.id = g.entry_id
+        ORDER BY e.n
     """,
     # the structure of each entry
-    """
-    CREATE TABLE usable AS SELECT c.* FROM labelled c
-    WHERE EXISTS (FROM structures s WHERE s.id = c.output_id)
+    "usable": """
+        SELECT c.* FROM labelled c WHERE EXISTS (FROM structures s WHERE s.id = c.output_id)
     """,
-    f"""
-    CREATE TABLE choice AS SELECT n, min(key) AS key FROM (
-        SELECT g.n, c.id AS key FROM usable c JOIN sorted_energies g ON g.calculation_id = c.id
-        UNION ALL
-        SELECT e.n, ((1 + c.rank) << 40) | c.id
-        FROM usable c JOIN numbered e ON e.id = c.entry_id
-        WHERE c.converged = 1 AND c.rank < {_SEVERAL}
-        UNION ALL
-        SELECT e.n, ((CASE s.label WHEN '{INITIAL[0]}' THEN 10 WHEN '{INITIAL[1]}' THEN 11
-        ELSE 20 + {_rank("s")} END)::BIGINT << 40) | s.id
-        FROM structures s JOIN numbered e ON e.id = s.entry_id
-        WHERE s.id BETWEEN 0 AND {_LOW}
-    ) GROUP BY n
+    "choice": f"""
+        SELECT n, min(key) AS key FROM (
+            SELECT g.n, c.id AS key FROM usable c JOIN sorted_energies g ON g.calculation_id = c.id
+            UNION ALL
+            SELECT e.n, ((1 + c.rank) << 40) | c.id
+            FROM usable c JOIN numbered e ON e.id = c.entry_id
+            WHERE c.converged = 1 AND c.rank < {_SEVERAL}
+            UNION ALL
+            SELECT e.n, ((CASE s.label WHEN '{INITIAL[0]}' THEN 10 WHEN '{INITIAL[1]}' THEN 11
+            ELSE 20 + {_rank("s")} END)::BIGINT << 40) | s.id
+            FROM structures s JOIN numbered e ON e.id = s.entry_id
+            WHERE s.id BETWEEN 0 AND {_LOW}
+        ) GROUP BY n
     """,
-    f"""
-    CREATE TABLE placed AS
-    SELECT h.n, h.key & {_LOW} AS structure_id FROM choice h WHERE h.key >> 40 >= 10
-    UNION
-    SELECT h.n, c.output_id FROM usable c JOIN choice h
-    ON c.id = CASE WHEN h.key >> 40 < 10 THEN h.key & {_LOW} END
+    "placed": f"""
+        SELECT h.n, h.key & {_LOW} AS structure_id FROM choice h WHERE h.key >> 40 >= 10
+        UNION
+        SELECT h.n, c.output_id FROM usable c JOIN choice h
+        ON c.id = CASE WHEN h.key >> 40 < 10 THEN h.key & {_LOW} END
     """,
-    f"""
-    CREATE TABLE calculated AS
-    SELECT n, calculation_id AS id FROM sorted_energies WHERE calculation_id IS NOT NULL
-    UNION
-    SELECT n, key & {_LOW} FROM choice WHERE key >> 40 BETWEEN 1 AND 9
-    AND n NOT IN (SELECT n FROM sorted_energies WHERE calculation_id IS NOT NULL)
+    "calculated": f"""
+        SELECT n, calculation_id AS id FROM sorted_energies WHERE calculation_id IS NOT NULL
+        UNION
+        SELECT n, key & {_LOW} FROM choice WHERE key >> 40 BETWEEN 1 AND 9
+        AND n NOT IN (SELECT n FROM sorted_energies WHERE calculation_id IS NOT NULL)
     """,
     # what is read of the two
-    """
-    CREATE TABLE sorted_calculations AS
-    SELECT c.n, k.id, k.label, k.converged, k.energy_pa, k.band_gap, k.magmom, k.magmom_pa
-    FROM calculations k JOIN calculated c ON c.id = k.id ORDER BY c.n
+    "sorted_calculations": """
+        SELECT c.n, k.id, k.label, k.converged, k.energy_pa, k.band_gap, k.magmom, k.magmom_pa
+        FROM calculations k JOIN calculated c ON c.id = k.id ORDER BY c.n
     """,
-    f"""
-    CREATE TABLE sorted_structures AS
-    SELECT p.n, s.id, s.label, s.measured, s.natoms, s.spacegroup_id, s.volume_pa,
-        {", ".join(f"s.{name}" for name in LATTICE)}
-    FROM structures s JOIN placed p ON p.structure_id = s.id ORDER BY p.n
+    "sorted_structures": f"""
+        SELECT p.n, s.id, s.label, s.measured, s.natoms, s.spacegroup_id, s.volume_pa,
+            {", ".join(f"s.{name}" for name in LATTICE)}
+        FROM structures s JOIN placed p ON p.structure_id = s.id ORDER BY p.n
     """,
-    """
-    CREATE TABLE sizes AS SELECT p.n, count(*) AS atoms
-    FROM atoms a JOIN placed p ON p.structure_id = a.structure_id GROUP BY p.n
+    "sizes": """
+        SELECT p.n, count(*) AS atoms
+        FROM atoms a JOIN placed p ON p.structure_id = a.structure_id GROUP BY p.n ORDER BY p.n
     """,
-    f"DELETE FROM placed WHERE n IN (SELECT n FROM sizes WHERE atoms > {MAX_ATOMS})",
-    """
-    CREATE TABLE sorted_atoms AS
-    SELECT p.n, a.id, a.x, a.y, a.z, coalesce(a.element_id, '?') ||
-        CASE WHEN a.ox IS NULL THEN ''
-        ELSE abs(a.ox) || CASE WHEN a.ox < 0 THEN '-' ELSE '+' END END ||
-        CASE WHEN a.occupancy = 1 THEN '' ELSE ':' || coalesce(a.occupancy::VARCHAR, '?') END
-        AS species
-    FROM atoms a JOIN placed p ON p.structure_id = a.structure_id ORDER BY p.n, a.id
+    "readable": f"""
+        SELECT p.* FROM placed p JOIN sizes z USING (n) WHERE z.atoms <= {MAX_ATOMS}
     """,
-    """
-    CREATE TABLE literature AS
-    SELECT p.id, struct_pack(title := p.title, journal := j.name, year := p.year,
-        volume := p.volume, page_first := p.page_first, page_last := p.page_last,
-        authors := w.names) AS reference
-    FROM publications p LEFT JOIN journals j ON j.id = p.journal_id LEFT JOIN (
-        SELECT s.reference_id, list(concat_ws(', ', a.last, a.first) ORDER BY s.id) AS names
-        FROM publications_author_set s JOIN authors a ON a.id = s.author_id
-        GROUP BY s.reference_id
-    ) w ON w.reference_id = p.id
+    "sorted_atoms": """
+        SELECT p.n, a.id, a.x, a.y, a.z, coalesce(a.element_id, '?') ||
+            CASE WHEN a.ox IS NULL THEN ''
+            ELSE abs(a.ox) || CASE WHEN a.ox < 0 THEN '-' ELSE '+' END END ||
+            CASE WHEN a.occupancy = 1 THEN '' ELSE ':' || coalesce(a.occupancy::VARCHAR, '?') END
+            AS species
+        FROM atoms a JOIN readable p ON p.structure_id = a.structure_id ORDER BY p.n, a.id
     """,
-)
+    "sorted_entries": """
+        SELECT e.* FROM entries e JOIN numbered m USING (n) ORDER BY n
+    """,
+    "literature": """
+        SELECT p.id, struct_pack(title := p.title, journal := j.name, year := p.year,
+            volume := p.volume, page_first := p.page_first, page_last := p.page_last,
+            authors := w.names) AS reference
+        FROM publications p LEFT JOIN journals j ON j.id = p.journal_id LEFT JOIN (
+            SELECT s.reference_id, list(concat_ws(', ', a.last, a.first) ORDER BY s.id) AS names
+            FROM publications_author_set s JOIN authors a ON a.id = s.author_id
+            GROUP BY s.reference_id
+        ) w ON w.reference_id = p.id
+    """,
+    "cited": """
+        SELECT e.n, r.reference FROM entries e JOIN literature r ON r.id = e.reference_id
+        ORDER BY e.n
+    """,
+}
 
 
-def _chunk_of(first: int, last: int) -> tuple[str, str]:
-    """Return the queries of the entries and atoms of a range of numbers."""
-    within = f"n BETWEEN {first} AND {last}"
-
-    def part(table: str) -> str:
-        return f"(FROM {table} WHERE {within})"
-
-    entries = f"""
-    SELECT e.n, e.line, e.id AS entry_id, e.path, e.label, e.duplicate_of_id,
-        e.delta_e AS entry_delta_e, e.stability AS entry_stability, e.composition_id,
-        e.prototype_id, e.ntypes, e.natoms, r.reference,
-        f.id AS energy_id, f.delta_e, f.stability,
-        k.id AS calculation_id, k.label AS calculation_label, k.converged, k.energy_pa,
-        k.band_gap, k.magmom, k.magmom_pa,
-        s.id AS structure_id, s.label AS structure_label, s.measured,
-        s.natoms AS structure_natoms, s.spacegroup_id, s.volume_pa, coalesce(z.atoms, 0) AS atoms,
-        {", ".join(f"s.{name}" for name in LATTICE)}
-    FROM {part("entries")} e JOIN {part("numbered")} m USING (n)
-    LEFT JOIN {part("sorted_energies")} f USING (n)
-    LEFT JOIN {part("sorted_calculations")} k USING (n)
-    LEFT JOIN {part("sorted_structures")} s USING (n)
-    LEFT JOIN {part("sizes")} z USING (n)
-    LEFT JOIN literature r ON r.id = e.reference_id
-    ORDER BY n, s.id
-    """
-    atoms = f"SELECT n, species, x, y, z FROM {part('sorted_atoms')} ORDER BY n, id"
-    return entries, atoms
+_SORTED = {
+    "sorted_energies": "energy_",
+    "sorted_calculations": "calculation_",
+    "sorted_structures": "structure_",
+    "sizes": "",
+    "cited": "",
+}
+"""What belongs to the entries, in files sorted like them, and how its columns are called there."""
 
 
 # --- the join ----------------------------------------------------------------------------
@@ -268,18 +260,62 @@ def join_dump(member: Member, folder: Path) -> Iterator[Reject | Chunk]:
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
-    with duckdb.connect(str(folder / "oqmd.duckdb"), config=settings) as connection:
-        yield from _Join(member, connection).read()
+    with duckdb.connect(":memory:", config=settings) as connection:
+        join = _Join(member, connection, folder)
+        yield from join.read()
+    if join.complete:
+        yield from _chunks(folder)
+
+
+class _Files:
+    """Tables as Parquet files that grow."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: dict[str, list[pa.Table]] = {name: [] for name in _TABLES}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def __enter__(self) -> _Files:
+        for name, schema in _TABLES.items():
+            texts = [f.name for f in schema if pa.types.is_string(f.type)]
+            self._writers[name] = pq.ParquetWriter(
+                self._folder / f"{name}.parquet", schema, compression="lz4", use_dictionary=texts
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def add(self, name: str, rows: pa.Table) -> None:
+        """Append rows to a table; they are written many at a time."""
+        waiting = self._waiting[name]
+        waiting.append(rows)
+        if sum(map(len, waiting)) >= ROW_GROUP:
+            self._write(name)
+
+    def finish(self) -> None:
+        """Write what is left."""
+        for name in _TABLES:
+            self._write(name)
+
+    def _write(self, name: str) -> None:
+        if self._waiting[name]:
+            self._writers[name].write_table(pa.concat_tables(self._waiting[name]))
+            self._waiting[name] = []
 
 
 class _Join:
-    def __init__(self, member: Member, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, member: Member, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         self._member = member
         self._connection = connection
+        self._folder = folder
+        self.complete = False
         self._lines: dict[str, int] = {}  # where each table begins
         self._entries = 0
 
-    def read(self) -> Iterator[Reject | Chunk]:
+    def read(self) -> Iterator[Reject]:
+        """Sort all that belongs to entries by their numbers; yield what does not."""
         yield from self._load()
         if "entries" not in self._lines:
             reason = "it holds no table 'entries'; take the dump of OQMD's whole database"
@@ -288,19 +324,19 @@ class _Join:
         for table, loss in _NEEDED.items():
             if table not in self._lines:
                 yield reject(self._member, 1, f"it holds no table {table!r}: {loss}")
-        for statement in _PREPARE:
-            self._connection.execute(statement)
+        for name, query in _STEPS.items():
+            self._connection.execute(
+                f"COPY ({query}) TO '{self._file(name)}' "
+                f"(FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {ROW_GROUP})"
+            )
+            self._show(name)
         yield from self._repeated()
         yield from self._orphans()
-        yield from self._chunks()
+        self.complete = True
 
     def _load(self) -> Iterator[Reject]:
         """Copy the wanted columns of all tables to disk."""
-        connection = self._connection
-        for table, schema in _TABLES.items():
-            connection.from_arrow(schema.empty_table()).create(table)
-        connection.execute("BEGIN")
-        with self._member.open() as stream:
+        with self._member.open() as stream, _Files(self._folder) as files:
             for found in read_dump(stream, _TABLES):
                 if isinstance(found, Fault):
                     kind = _ENTRY if found.row and found.table == "entries" else ""
@@ -309,8 +345,16 @@ class _Join:
                     self._lines.setdefault(found.name, found.line)
                 else:
                     self._lines.setdefault(found.table, int(found.lines[0]))
-                    connection.from_arrow(self._numbered(found)).insert_into(found.table)
-        connection.execute("COMMIT")
+                    files.add(found.table, self._numbered(found))
+            files.finish()
+        for name in _TABLES:
+            self._show(name)
+
+    def _file(self, name: str) -> str:
+        return str(self._folder / f"{name}.parquet").replace("'", "''")
+
+    def _show(self, name: str) -> None:
+        self._connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{self._file(name)}')")
 
     def _numbered(self, rows: Rows) -> pa.Table:
         """Return the rows, those of entries with numbers and the lines of the dump."""
@@ -350,20 +394,63 @@ class _Join:
                 )
                 yield reject(self._member, self._lines[table], reason)
 
-    def _chunks(self) -> Iterator[Chunk]:
-        sizes = self._connection.execute(
-            "SELECT e.n, coalesce(s.atoms, 0) AS atoms FROM numbered e LEFT JOIN sizes s USING (n) "
-            "ORDER BY e.n"
-        ).fetchnumpy()
-        numbers, atoms = sizes["n"], np.minimum(sizes["atoms"], MAX_ATOMS)
-        total = np.concatenate([[0], np.cumsum(atoms)])
-        begin = 0
-        while begin < len(numbers):
-            room = int(np.searchsorted(total, total[begin] + CHUNK_ATOMS, "right")) - 1
-            end = min(max(room, begin + 1), begin + CHUNK_ENTRIES, len(numbers))
-            entries, found = _chunk_of(numbers[begin], numbers[end - 1])
-            yield Chunk(
-                self._connection.execute(entries).to_arrow_table(),
-                self._connection.execute(found).to_arrow_table(),
-            )
-            begin = end
+
+# --- reading on --------------------------------------------------------------------------
+
+
+def _chunks(folder: Path) -> Iterator[Chunk]:
+    """Put together what the sorted files say of the same entries."""
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context(_Sorted(folder, name)) for name in _SORTED}
+        of_atoms = stack.enter_context(_Sorted(folder, "sorted_atoms"))
+        entries = stack.enter_context(pq.ParquetFile(folder / "sorted_entries.parquet"))
+        for batch in entries.iter_batches(CHUNK_ENTRIES, use_threads=False):
+            table = pa.Table.from_batches([batch])
+            numbers = table["n"].to_numpy()
+            for name, prefix in _SORTED.items():
+                part = _aligned(files[name].until(int(numbers[-1])), numbers)
+                for column in part.column_names:
+                    table = table.append_column(prefix + column, part[column])
+            atoms = np.nan_to_num(table["atoms"].to_numpy().astype(np.float64))
+            groups = np.cumsum(np.minimum(atoms, MAX_ATOMS)) // CHUNK_ATOMS
+            cuts = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(table)]
+            for begin, end in pairwise(cuts):
+                found = of_atoms.until(int(numbers[end - 1]))
+                yield Chunk(table.slice(begin, end - begin), found)
+
+
+class _Sorted:
+    """Rows of a Parquet file sorted by their number n, so many numbers at a time."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._file = pq.ParquetFile(folder / f"{name}.parquet")
+        self._batches = self._file.iter_batches(READ_ROWS, use_threads=False)
+        self._rest: pa.Table = self._file.schema_arrow.empty_table()
+
+    def __enter__(self) -> _Sorted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def until(self, last: int) -> pa.Table:
+        """Return the rows up to the number ``last`` that were not returned before."""
+        parts = [self._rest]
+        while not len(parts[-1]) or parts[-1]["n"][-1].as_py() <= last:
+            batch = next(self._batches, None)
+            if batch is None:
+                break
+            parts.append(pa.Table.from_batches([batch]))
+        table = pa.concat_tables(parts)
+        place = int(np.searchsorted(table["n"].to_numpy(), last, "right"))
+        self._rest = table.slice(place)
+        return table.slice(0, place)
+
+
+def _aligned(part: pa.Table, numbers: np.ndarray) -> pa.Table:
+    """Return the first row of each number, nulls where there is none."""
+    of_rows = part["n"].to_numpy()
+    places = np.searchsorted(of_rows, numbers)
+    there = places < len(of_rows)
+    there[there] = of_rows[places[there]] == numbers[there]
+    return part.drop_columns("n").take(pa.array(places, pa.int64(), mask=~there))
