@@ -26,7 +26,8 @@ import pyarrow as pa
 
 from gandb.core.errors import InputError
 from gandb.sources.base import Reject
-from gandb.sources.oqmd_join import FIT, LATTICE, MAX_ATOMS, Chunk, join_dump
+from gandb.sources.oqmd_join import Chunk, join_dump
+from gandb.sources.oqmd_tables import FIT, LATTICE, MAX_ATOMS
 from gandb.sources.quantities import is_sentinel
 from gandb.sources.records import Format, Member, Record, Sites, reject
 
@@ -98,7 +99,8 @@ def read_oqmd_dump(member: Member, folder: Path | None = None) -> Iterator[Recor
 def _fits(name: str, head: bytes) -> bool:
     begin = head.lstrip()
     sql = name.endswith(".sql") or begin.startswith((b"--", b"/*", b"CREATE "))
-    return sql and _TABLES.search(head) is not None
+    ours = any(name in head for name in (b"structure_id", b"composition_id", b"allocations"))
+    return sql and ours and _TABLES.search(head) is not None
 
 
 OQMD_DUMP = Format(

@@ -406,4 +406,5 @@ def test_which_files_are_of_this_format() -> None:
     assert OQMD_DUMP.fits("qmdb.sql", dump())
     assert OQMD_DUMP.fits("qmdb", dump())
     assert not OQMD_DUMP.fits("other.sql", b"-- MySQL dump\nCREATE TABLE `users` (`id` int);\n")
+    assert not OQMD_DUMP.fits("blog.sql", b"CREATE TABLE `entries` (`id` int, `text` longtext);")
     assert not OQMD_DUMP.fits("a.json", b'[{"entry_id": 1}]')
