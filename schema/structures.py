@@ -152,6 +152,14 @@ structure_symmetry = sa.Table(
         nullable=True,
     ),
     column(
+        "symprec",
+        sa.Double(),
+        "Tolerance at which the group was found: moyo may take a smaller one than it is given.",
+        unit="Å",
+        provenance="gandb: moyo",
+        nullable=True,
+    ),
+    column(
         "error",
         sa.Text(),
         "Why the search failed; null if it did not.",

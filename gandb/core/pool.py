@@ -28,6 +28,10 @@ class PoolError(GandbError):
     """A process that computed beside this one is gone."""
 
 
+class PoolTimeoutError(PoolError):
+    """A piece of work took longer than it may; its process was ended."""
+
+
 @dataclass(frozen=True)
 class _Process:
     """A process beside this one, and the pipes to and from it."""
@@ -43,10 +47,21 @@ class Pool:
     Args:
         work: a picklable function.
         processes: how many; 0 computes in this process.
+        limit: seconds that one piece may take in a process beside this one.
+        late: what to do with a piece that takes longer, given the piece and a function that
+            computes smaller ones; without it, `PoolTimeoutError` ends the work.
     """
 
-    def __init__(self, work: Callable[[Any], Any], processes: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[Any], Any],
+        processes: int,
+        limit: float | None = None,
+        late: Callable[[Any, Callable[[Any], Any]], Any] | None = None,
+    ) -> None:
         self._work = work
+        self._limit = limit
+        self._late = late
         self._free: deque[_Process] = deque()
         self._threads = ThreadPoolExecutor(max(processes, 1), "gandb-pool")
         self._all: list[_Process] = []
@@ -81,9 +96,23 @@ class Pool:
             yield waiting.popleft().result()
 
     def _ask(self, piece: Any) -> Any:
-        beside = self._free.pop() if self._free else self._start()
+        try:
+            return self._compute(piece)
+        except PoolTimeoutError:
+            if self._late is None:
+                raise
+            return self._late(piece, self._ask)
+
+    def _compute(self, piece: Any) -> Any:
+        try:
+            beside = self._free.pop()
+        except IndexError:
+            beside = self._start()
         try:
             beside.to.send(piece)
+            if not beside.back.poll(self._limit):
+                beside.process.kill()
+                raise PoolTimeoutError(f"a piece of work took longer than {self._limit:g} s")
             answer = beside.back.recv()
         except (OSError, EOFError) as error:
             raise PoolError(

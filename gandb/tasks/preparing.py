@@ -290,6 +290,7 @@ def _symmetry_table(read: list[_Read], symprecs: Sequence[float]) -> pa.Table:
                     **{f: _field(found, f, kinds.get(f, pa.string())) for f in _SYMMETRY_FIELDS},
                     "wyckoff_letters": _field(found, "wyckoff_letters", pa.list_(pa.string())),
                     "site_symmetries": _field(found, "site_symmetries", pa.list_(pa.string())),
+                    "symprec": _field(found, "symprec", pa.float64()),
                     "error": pa.array(errors, pa.string()),
                 }
             )

@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +31,7 @@ from gandb.sources import SOURCES
 from gandb.sources.base import Reject, Source
 from gandb.sources.formats import format_named
 from gandb.sources.reading import read_files
-from gandb.sources.records import Record
+from gandb.sources.records import Record, reject_of
 from gandb.store import Store, Transaction
 from gandb.tasks.fetching import Pages, fetch
 from gandb.tasks.preparing import Part, Preparation, composition_batch, symmetry_recipe
@@ -46,6 +47,8 @@ MERGED = 40
 """Parts that enter the store at a time."""
 FEW = 2_000
 """Up to so many records, other processes are not worth their start."""
+LIMIT = 300.0
+"""Seconds that a part may take in another process before it is looked into record by record."""
 _NAMES = ("compositions", "entries", "aliases", "structures", "symmetry", "rejects")
 _FILE = ("name", "sha256", "size")
 _SHOWN = 5
@@ -294,7 +297,7 @@ class Parts:
         rest = itertools.islice(items, self.counts["items"], None)
         few = list(itertools.islice(rest, FEW))
         processes = default_processes() if len(few) == FEW else 0
-        with Pool(work, processes) as pool:
+        with Pool(work, processes, LIMIT, partial(_late, work)) as pool:
             sizes: list[int] = []
 
             def pieces() -> Iterator[list[Record | Reject]]:
@@ -344,6 +347,20 @@ class Parts:
                 name: pa.concat_tables(found) if found else pa.table({})
                 for name, found in group.items()
             }
+
+
+def _late(
+    work: Callable[[Sequence[Any]], Part], items: Sequence[Any], ask: Callable[[Any], Part]
+) -> Part:
+    """Find the record that keeps a process busy without end, and turn it away."""
+    if len(items) == 1:
+        (item,) = items
+        if isinstance(item, Reject):
+            return work(items)
+        return work([reject_of(item, f"it takes longer than {LIMIT:g} s to work out")])
+    half = len(items) // 2
+    parts = [ask(items[:half]), ask(items[half:])]
+    return {name: pa.concat_tables([part[name] for part in parts]) for name in _NAMES}
 
 
 def _packed(table: pa.Table) -> bytes:

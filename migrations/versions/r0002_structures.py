@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("pearson_symbol", sa.Text(), nullable=True),
         sa.Column("wyckoff_letters", _TEXTS, nullable=True),
         sa.Column("site_symmetries", _TEXTS, nullable=True),
+        sa.Column("symprec", sa.Double(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         *_keys(
             True,

@@ -10,6 +10,7 @@ SELECT
     y.pearson_symbol, -- = structure_symmetry.pearson_symbol
     y.wyckoff_letters, -- = structure_symmetry.wyckoff_letters
     y.site_symmetries, -- = structure_symmetry.site_symmetries
+    y.symprec, -- = structure_symmetry.symprec
     y.error, -- = structure_symmetry.error
     y.recipe_id -- = structure_symmetry.recipe_id
 FROM structure_symmetry AS y

@@ -27,6 +27,7 @@ from gandb.schema.tables import (
     structure,
     structure_symmetry,
 )
+from gandb.sources.reading import read_files
 from gandb.store import Store
 from gandb.tasks import TASKS, records
 from gandb.tasks.candidates import candidates_job
@@ -166,6 +167,24 @@ def test_many_records_are_worked_out_by_other_processes(
     store = make_store(str(tmp_path / "beside"), tmp_path)
     work(store, records_job("salts", [folder]))
     assert differences(dump(alone), dump(store)) == []
+
+
+def test_a_record_that_takes_for_ever_is_found_and_turned_away(
+    folder: Path, tmp_path: Path
+) -> None:
+    items = list(read_files([folder]))
+    work_out = Preparation("salts")
+
+    def ask(piece: Any) -> Any:
+        if any(getattr(item, "external_id", "") == "CsBr" for item in piece):
+            return records._late(work_out, piece, ask)
+        return work_out(piece)
+
+    part = records._late(work_out, items, ask)
+    assert part["entries"].num_rows == 6
+    reasons = part["rejects"].column("reason").to_pylist()
+    assert sum("takes longer than" in reason for reason in reasons) == 1
+    assert len(reasons) == 3
 
 
 def test_strict_takes_all_or_nothing(store_url: str, folder: Path, tmp_path: Path) -> None:
