@@ -107,13 +107,14 @@ def to_atoms(crystal: Crystal) -> Atoms:
 def _set_masses(atoms: Any, main: Sequence[Occupant], given: Sequence[Any]) -> bool:
     """Set masses (u) of isotopes, and those that are given if they can be read back."""
     usual = [ISOTOPE_MASSES.get(o.symbol, m) for o, m in zip(main, atoms.get_masses(), strict=True)]
-    fit = all(m is None or (type(m) is float and m > 0) for m in given)
-    masses = [own if m is None else m for own, m in zip(usual, given or usual, strict=True)]
-    found = isotopes([o.element for o in main], masses)
-    fit = fit and bool(given) and found == [o.symbol for o in main]
-    fit = fit and all(
-        m is None or abs(m - own) >= _SAME_MASS for m, own in zip(given, usual, strict=True)
+    masses = usual
+    fit = bool(given) and all(
+        m is None or (type(m) is float and m > 0 and abs(m - own) >= _SAME_MASS)
+        for m, own in zip(given, usual, strict=True)
     )
+    if fit:
+        masses = [own if m is None else m for own, m in zip(usual, given, strict=True)]
+        fit = isotopes([o.element for o in main], masses) == [o.symbol for o in main]
     if fit or any(o.symbol in ISOTOPE_MASSES for o in main):
         atoms.set_masses(masses if fit else usual)
     return fit

@@ -45,7 +45,7 @@ def read_cif(text: str) -> Atoms:
 
 
 @given(crystals())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_record_comes_back_from_atoms(record: Crystal) -> None:
     atoms = to_atoms(record)
     assert from_atoms(atoms) == record
@@ -55,7 +55,7 @@ def test_a_record_comes_back_from_atoms(record: Crystal) -> None:
 
 
 @given(crystals(max_sites=3), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_properties_come_back(record: Crystal, data: st.DataObject) -> None:
     properties = data.draw(any_properties(len(record)))
     record = replace(parts_of(record), properties=properties).crystal()

@@ -43,7 +43,7 @@ def isotopes_in(record: Crystal) -> bool:
 
 
 @given(crystals())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_record_comes_back_from_a_structure(record: Crystal) -> None:
     structure = to_structure(record)
     assert from_structure(structure) == record
@@ -54,7 +54,7 @@ def test_a_record_comes_back_from_a_structure(record: Crystal) -> None:
 
 
 @given(crystals(max_sites=3), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_properties_come_back(record: Crystal, data: st.DataObject) -> None:
     properties = data.draw(any_properties(len(record)))
     record = replace(parts_of(record), properties=properties).crystal()
@@ -62,7 +62,7 @@ def test_any_properties_come_back(record: Crystal, data: st.DataObject) -> None:
 
 
 @given(crystals())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_record_comes_back_from_pymatgen_json(record: Crystal) -> None:
     if isotopes_in(record):
         return  # pymatgen's JSON writes deuterium as hydrogen

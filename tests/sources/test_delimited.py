@@ -29,7 +29,7 @@ def read(text: str | bytes, delimiter: str = ",") -> list[Any]:
     st.sampled_from([",", "\t"]),
     st.sampled_from(["\n", "\r\n"]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_python_writes_is_read(table: list[list[str]], delimiter: str, end: str) -> None:
     width = len(table[0]) if table else 1
     names = [f"c{i}" for i in range(width)]

@@ -139,7 +139,7 @@ def test_records_come_back(some: list[Any], named: bool) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_damaged_files_end_as_rejects(data: st.DataObject) -> None:
     both = [SALT.as_dict(), IRON.as_dict()]
     whole = data.draw(

@@ -229,7 +229,7 @@ JSON = st.recursive(
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_document_gives_sites_or_a_reason(data: st.DataObject) -> None:
     names = (
         "lattice sites species abc xyz element occu oxidation_state spin properties charge matrix "
