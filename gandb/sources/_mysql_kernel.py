@@ -92,6 +92,34 @@ def skip_statement(data: np.ndarray, at: int, end: int, state: int) -> tuple[int
 
 
 @numba.njit(cache=True, nogil=True)
+def skip_alike(data: np.ndarray, at: int, end: int, head: np.ndarray) -> int:
+    """Return where the last of the statements ends that begin with the same words.
+
+    Args:
+        data: uint8, bytes.
+        at: where the first begins.
+        end: where the data ends.
+        head: uint8, the words.
+
+    Returns:
+        ``at`` if not even the first ends in the data.
+    """
+    while True:
+        after, state = skip_statement(data, at, end, 0)
+        if state >= 0:
+            return at
+        at = after
+        i = at
+        while i < end and _is_space(data[i]):
+            i += 1
+        if i + len(head) > end:
+            return at
+        for k in range(len(head)):
+            if data[i + k] != head[k]:
+                return at
+
+
+@numba.njit(cache=True, nogil=True)
 def _string_end(data: np.ndarray, at: int, end: int, quote: int) -> tuple[int, bool]:
     """Return where a string's closing quote is (-1: not in the data), and if it has escapes."""
     escaped = False

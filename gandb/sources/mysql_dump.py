@@ -223,6 +223,13 @@ class _Buffer:
             if not self.more():
                 return False
 
+    def pass_alike(self, head: int) -> bool:
+        """Go to behind the statements at hand that begin as up to ``head``; whether one ended."""
+        words = np.frombuffer(bytes(self.data[self.at : head]), np.uint8)
+        before = self.at
+        self.at = kernel.skip_alike(self.view, self.at, self.end, words)
+        return self.at > before
+
 
 class _Dump:
     """The statements of a dump."""
@@ -247,6 +254,8 @@ class _Dump:
                 name = _plain(insert[1])
                 if name in self._wanted:
                     yield from self._insert(name, insert.end() - buffer.at)
+                    continue
+                if buffer.pass_alike(insert.end()):
                     continue
             elif create := _CREATE.match(buffer.data, buffer.at, buffer.end):
                 name = _plain(create[1])
