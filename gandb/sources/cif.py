@@ -31,11 +31,11 @@ SMALL_BYTES = 2**20
 """Files up to this size are read at once; larger ones as a stream."""
 
 _ID_TAGS = {
-    "cod": ("_cod_database_code", "_database_code_cod"),
-    "icsd": ("_database_code_icsd", "_icsd_collection_code"),
-    "pcd": ("_database_code_pcd", "_database_code_pdf_pcd", "_pd_database_code_pcd"),
+    "cod": ("_cod_database_code",),
+    "icsd": ("_database_code_icsd",),
+    "pcd": ("_database_code_pcd",),
     "csd": ("_database_code_csd",),
-    "amcsd": ("_database_code_amcsd", "_amcsd_database_code"),
+    "amcsd": ("_database_code_amcsd",),
     "pdf": ("_database_code_pdf",),
     "ccdc": ("_database_code_depnum_ccdc_archive",),
 }
@@ -78,6 +78,7 @@ _LITERATURE_TAGS = frozenset(
     )
 )
 """At least one of these is in a block that cites anything."""
+_ICSD_BLOCK = re.compile(r"(?:TTdata_)?(\d+)-ICSD|ICSD_(?:CollCode)?(\d+)", re.IGNORECASE)
 _UNCERTAINTY = re.compile(r"\(\d*\)$")
 _DATA_LINE = re.compile(
     rb"^[ \t]*(?:data_|loop_[ \t]*\r?$|_cell[_.]length)", re.MULTILINE | re.IGNORECASE
@@ -184,11 +185,14 @@ def _named(member: Member, found: Found, *, alone: bool) -> Record | Reject:
     if isinstance(found, Reject):
         return found
     line, text, block, header = found
-    aliases = tuple(
-        (kind, _clean_id(kind, said))
+    ids = {
+        kind: _clean_id(kind, said)
         for kind, tags in _ID_TAGS.items()
         if (said := block.text(*tags)) is not None
-    )
+    }
+    if (match := _ICSD_BLOCK.fullmatch(block.name)) is not None:
+        ids.setdefault("icsd", match[1] or match[2])
+    aliases = tuple(ids.items())
     stem = PurePosixPath(member.name).name.removesuffix(PurePosixPath(member.name).suffix)
     own = aliases[0][1] if aliases else stem if alone else f"{stem}#{block.name[:MAX_TEXT]}"
     extra = _extra(block)

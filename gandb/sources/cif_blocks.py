@@ -228,7 +228,10 @@ def _finished(begin: int, held: bytearray, started: bool) -> Iterator[Piece]:
     if started:
         yield Piece(begin, bytes(held))
     elif not _COMMENTS.fullmatch(held):
-        yield Piece(begin, bytes(held[:2_000]), "no CIF: it does not begin with data_")
+        what = "it does not begin with data_"
+        if b"\0" in held[:2_000]:
+            what = "it is binary, or UTF-16; save it as UTF-8"
+        yield Piece(begin, bytes(held[:2_000]), f"no CIF: {what}")
 
 
 def _lines(handle: BinaryIO) -> Iterator[bytes]:

@@ -67,7 +67,9 @@ def decode_poscar(text: str) -> Sites:
     coords, rest = _coordinates(lines, begin, total)
     _check_end(lines, begin + total, total)
     flags = _flags(rest, begin) if selective else []
-    labels = _labels(rest, 3 if selective else 0, begin)
+    labels = _labels(rest, 3 if selective else 0)
+    if not labels and not text.endswith("\n") and _labels(rest[:-1], 3 if selective else 0):
+        raise InputError("only its last site has no symbol at the end: is it cut off?")
     species = _species(names, counts, labels, lines[0])
     return Sites(
         species,
@@ -198,7 +200,7 @@ def _flags(rest: Sequence[Sequence[str]], begin: int) -> list[list[bool]]:
     return flags
 
 
-def _labels(rest: Sequence[Sequence[str]], skipped: int, begin: int) -> list[str]:
+def _labels(rest: Sequence[Sequence[str]], skipped: int) -> list[str]:
     """Return the species at the ends of the lines, if all lines have one."""
     labels = []
     for words in rest:

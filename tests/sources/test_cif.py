@@ -602,7 +602,7 @@ def test_large_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"# nothing\n", "no block"),
         (b"data_x\n_a 1\n", "no block"),
         (b"hello\n", "does not begin with data_"),
-        (FE.encode("utf-16"), "UTF-16|does not begin"),
+        (FE.encode("utf-16"), "UTF-16"),
         (FE.encode() + b"_x '\xe9'\n", "not UTF-8"),
         (b"data_x\n" + bytes(1_000), "binary"),
         (FE.partition("loop_")[0].encode(), "no atom sites"),
@@ -684,6 +684,9 @@ O2- -2""",
 
 
 def test_an_export_of_icsd() -> None:
+    [named] = records(ICSD.replace("_database_code_ICSD 31373", ""))
+    assert isinstance(named, Record)
+    assert named.aliases == (("icsd", "31373"),)  # by the block's name
     [record] = records(ICSD, "EntryWithCollCode31373.cif")
     assert isinstance(record, Record)
     assert record.external_id == "31373"

@@ -205,6 +205,8 @@ def test_species_at_the_ends_of_lines() -> None:
     sites = decode_poscar(f"{HEAD}1 2\nSelective dynamics\nDirect\n{selective}")
     assert sites.species == ["Fe", "O", "O"]
     assert sites.properties["selective_dynamics"][1] == [True, False, False]
+    with pytest.raises(InputError, match="is it cut off"):
+        decode_poscar(f"{HEAD}Fe O\n1 2\nDirect\n{coords[:-3]}")
     with pytest.raises(InputError, match="contradict the counts"):
         decode_poscar(f"{HEAD}2 1\nDirect\n{coords}")
     with pytest.raises(InputError, match="site 1 is O by the header and Fe by its own line"):
