@@ -9,36 +9,31 @@ Zip: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT; tar: POSIX.1-2
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import os
 import re
 import stat
 import struct
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-import pyarrow as pa
-
 from gandb.core.errors import InputError
 from gandb.sources.base import Reject
 from gandb.sources.records import Member
+from gandb.sources.unpacking import (
+    BROKEN,
+    MAX_MEMBER_BYTES,
+    Allowance,
+    Replay,
+    guarded,
+    open_file,
+    open_packed,
+    what_is_wrong,
+)
 
-MAX_RATIO = 250
-"""Most bytes that a packed byte may become. Text of crystals packs 3 to 20 times."""
-FREE_BYTES = 16 * 2**20
-"""Bytes that are unpacked before the ratio counts: small files of zeros are no danger."""
-MAX_MEMBER_BYTES = 2**38
-"""Most unpacked bytes of one member (256 GiB); the largest dumps of databases are below it."""
-MAX_TOTAL_BYTES = 2**40
-"""Most unpacked bytes of one archive (1 TiB)."""
 MAX_MEMBERS = 2_000_000
 """Most members of one archive; each costs memory while a zip is open."""
 MAX_DIRECTORY_BYTES = 2**28
@@ -56,20 +51,12 @@ PICKLES = frozenset(
 )
 FOREIGN = frozenset(".7z .rar .lz4 .lzma .z .cab .iso".split())
 
-_HEAD_BYTES = 2**20  # of a member of a tar, kept so that it can be opened again
-_XZ_MEMORY = 2**28
 _ENCRYPTED = "encrypted: decrypt it first"
 _AS_PICKLE = (
     "pickles run code when they are read, so this is refused by its name: convert it to CIF, "
     "extxyz or pymatgen JSON where it was made"
 )
 _NESTED = "packed within an archive: unpack the outer archive first and name the folder"
-_BROKEN = (
-    OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError,
-    pa.ArrowException, NotImplementedError, ValueError, IndexError, KeyError, RuntimeError,
-    struct.error, OverflowError, MemoryError,
-)  # fmt: skip
-"""What the unpacking libraries raise at broken data."""
 
 
 def members(paths: Sequence[Path]) -> Iterator[Member | Reject]:
@@ -130,10 +117,10 @@ def _of_file(path: Path, shown: str) -> Iterator[Member | Reject]:
         yield from _of_tar(path, shown, TARS[tar], size)
     elif (packing := SINGLES.get(Path(lower).suffix)) is not None:
         inner = Path(path.name).stem
-        opener = partial(_unpacked, path, packing, size)
+        opener = partial(open_packed, path, packing, size)
         yield from _checked(Member(f"{shown}/{_visible(inner)}", None, opener), inner)
     else:
-        opener = partial(_opened, path)
+        opener = partial(open_file, path)
         yield from _checked(Member(shown, size, opener, str(path)), path.name)
 
 
@@ -168,11 +155,11 @@ def _of_zip(path: Path, shown: str, size: int) -> Iterator[Member | Reject]:
     except InputError as error:
         yield _reject(shown, str(error))
         return
-    except _BROKEN as error:
-        yield _reject(shown, f"cannot be read as zip: {_said(error)}; is it whole?")
+    except BROKEN as error:
+        yield _reject(shown, f"cannot be read as zip: {what_is_wrong(error)}; is it whole?")
         return
     with archive:
-        total = _Count(size)
+        total = Allowance(size)
         seen: set[str] = set()
         for info in sorted(archive.infolist(), key=lambda i: i.filename):
             mode = info.external_attr >> 16
@@ -194,18 +181,18 @@ def _of_zip(path: Path, shown: str, size: int) -> Iterator[Member | Reject]:
                 yield _reject(name, reason)
                 continue
             seen.add(_plain_name(info.filename))
-            counts = (_Count(min(info.compress_size, size), MAX_MEMBER_BYTES), total)
+            counts = (Allowance(min(info.compress_size, size), MAX_MEMBER_BYTES), total)
             opener = partial(_of_zip_member, archive, info, counts)
             yield from _checked(Member(name, info.file_size, opener), info.filename)
 
 
 def _of_zip_member(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, counts: tuple[_Count, _Count]
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, counts: tuple[Allowance, Allowance]
 ) -> BinaryIO:
     try:
-        return _guarded(archive.open(info), counts)
-    except _BROKEN as error:
-        raise InputError(f"cannot be unpacked: {_said(error)}") from None
+        return guarded(archive.open(info), counts)
+    except BROKEN as error:
+        raise InputError(f"cannot be unpacked: {what_is_wrong(error)}") from None
 
 
 def _check_directory(path: Path, size: int) -> None:
@@ -245,7 +232,7 @@ class _Header(tarfile.TarInfo):
         try:
             return super().fromtarfile(tarfile)
         except _FAULTY_HEADERS as error:
-            raise _CutError(_said(error)) from None
+            raise _CutError(what_is_wrong(error)) from None
 
     def _proc_member(self, tarfile: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type not in _DATA_TYPES and self.size > MAX_NAME_BYTES:
@@ -273,7 +260,7 @@ def _of_tar(path: Path, shown: str, packing: str, size: int) -> Iterator[Member 
     current = [0]
     seen: set[str] = set()
     try:
-        source = _unpacked(path, packing, size) if packing else _opened(path)
+        source = open_packed(path, packing, size) if packing else open_file(path)
         with source, tarfile.open(fileobj=source, mode="r|", tarinfo=_Header) as tar:
             while (info := tar.next()) is not None:
                 cast("Any", tar).members.clear()  # which grows without end
@@ -285,8 +272,8 @@ def _of_tar(path: Path, shown: str, packing: str, size: int) -> Iterator[Member 
                     yield from _of_tar_member(tar, info, shown, seen, current)
     except InputError as error:
         yield _reject(shown, f"{_after(at)}{error}")
-    except _BROKEN as error:
-        said = _said(error) or "it ends without its end mark"
+    except BROKEN as error:
+        said = what_is_wrong(error) or "it ends without its end mark"
         yield _reject(shown, f"{_after(at)}cannot be read as tar: {said}; is it whole?")
 
 
@@ -311,162 +298,8 @@ def _of_tar_member(
     seen.add(_plain_name(info.name))
     source = cast("IO[bytes]", tar.extractfile(info))
     mine = current[0]
-    replay = _Replay(source, lambda: current[0] == mine)
+    replay = Replay(source, lambda: current[0] == mine)
     yield from _checked(Member(name, info.size, replay.open), info.name)
-
-
-class _Replay:
-    """Opens a member of a stream again and again, as long as its beginning is kept."""
-
-    def __init__(self, source: IO[bytes], is_current: Callable[[], bool]) -> None:
-        self._source = source
-        self._is_current = is_current
-        self._head = bytearray()
-        self._passed = 0
-
-    def open(self) -> BinaryIO:
-        return _guarded(_FromReplay(self), ())
-
-    def read(self, at: int, size: int) -> bytes:
-        if at < len(self._head):
-            return bytes(self._head[at : at + size])
-        if not self._is_current():
-            raise InputError("the archive has been read past it; open members one after another")
-        if at != self._passed:
-            raise InputError("a large member of a tar is read only once; unpack the archive")
-        data = self._source.read(size)
-        self._passed += len(data)
-        if at == len(self._head) and self._passed <= _HEAD_BYTES:
-            self._head += data
-        return data
-
-
-class _FromReplay(io.RawIOBase):
-    def __init__(self, replay: _Replay) -> None:
-        self._replay = replay
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._replay.read(self._at, size)
-        self._at += len(data)
-        return data
-
-
-# --- unpacking ---------------------------------------------------------------------------
-
-
-def _opened(path: Path) -> BinaryIO:
-    """Open a file on disk.
-
-    Raises:
-        InputError: it is gone or may not be read.
-    """
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}") from None
-
-
-def _unpacked(path: Path, packing: str, size: int) -> BinaryIO:
-    """Open a packed file as what it holds."""
-    raw = _opened(path)
-    source: Any
-    if packing == "gz":
-        source = gzip.GzipFile(fileobj=raw)
-    elif packing == "bz2":
-        source = bz2.BZ2File(raw)
-    elif packing == "xz":
-        source = _Xz(raw)
-    else:
-        source = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-    return _guarded(source, (_Count(size),), raw)
-
-
-class _Xz(io.RawIOBase):
-    """Unpacks xz with a bound on memory, which lzma.open does not give."""
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._stream: lzma.LZMADecompressor | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        while True:
-            rest = b""
-            if self._stream is not None and self._stream.eof:
-                rest = self._stream.unused_data
-                self._stream = None
-            if self._stream is None:  # another stream may follow, after zeros
-                rest = (rest or self._raw.read(2**16)).lstrip(b"\0")
-                while not rest:
-                    block = self._raw.read(2**16)
-                    if not block:
-                        return b""
-                    rest = block.lstrip(b"\0")
-                self._stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
-            elif self._stream.needs_input:
-                rest = self._raw.read(2**16)
-                if not rest:
-                    raise EOFError("compressed file ended before the end-of-stream marker")
-            if data := self._stream.decompress(rest, size):
-                return data
-
-
-class _Count:
-    """Bounds what packed bytes may become; bytes that are read twice count twice."""
-
-    def __init__(self, packed: int, most: int = MAX_TOTAL_BYTES) -> None:
-        self._packed = packed
-        self._most = min(most, FREE_BYTES + packed * MAX_RATIO)
-        self._spent = 0
-
-    def spend(self, size: int) -> None:
-        self._spent += size
-        if self._spent > self._most:
-            raise InputError(
-                f"{self._packed:,} packed bytes become more than {self._most:,}, which no text of "
-                f"crystals does: a zip bomb? (at most {MAX_RATIO} times is unpacked)"
-            )
-
-
-class _Guard(io.RawIOBase):
-    """Counts what is read, and says what is wrong as `InputError`."""
-
-    def __init__(self, source: Any, counts: Sequence[_Count], beneath: BinaryIO | None) -> None:
-        self._source = source
-        self._counts = counts
-        self._beneath = beneath
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._source.read(len(buffer))
-        except InputError:
-            raise
-        except _BROKEN as error:
-            raise InputError(f"cannot be unpacked to its end: {_said(error)}") from None
-        for count in self._counts:
-            count.spend(len(data))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._source.close()
-            if self._beneath is not None:
-                self._beneath.close()
-        super().close()
-
-
-def _guarded(source: Any, counts: Sequence[_Count], beneath: BinaryIO | None = None) -> BinaryIO:
-    return io.BufferedReader(_Guard(source, counts, beneath), 2**16)
 
 
 # --- names -------------------------------------------------------------------------------
@@ -498,10 +331,6 @@ def _hidden_within(name: str) -> bool:
 def _visible(name: str) -> str:
     """Write bytes of a name that are not UTF-8 as escapes."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
-def _said(error: BaseException) -> str:
-    return str(error).rstrip(".") or type(error).__name__
 
 
 def _after(at: int) -> str:
