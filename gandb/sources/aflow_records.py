@@ -17,11 +17,11 @@ a cell without saying what its atoms are: neither is a record, and together they
 
 from __future__ import annotations
 
+import html
 import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from html.parser import HTMLParser
 from typing import Any
 
 from gandb.core.errors import InputError
@@ -268,10 +268,10 @@ def _keywords(text: str) -> dict[str, str]:
         InputError: it is nothing like it.
     """
     found: dict[str, str] = {}
-    for part in re.split(r"\s*\|\s*", text):
-        name, equals, value = part.partition("=")
+    for part in map(str.strip, text.split("|")):
         if not part:
             continue
+        name, equals, value = part.partition("=")
         if not equals or not re.fullmatch(r"\w+", name.strip()):
             raise InputError(f"{part[:80]!r} is not of the form keyword=value")
         if value and not value.isspace():
@@ -282,61 +282,39 @@ def _keywords(text: str) -> dict[str, str]:
 # --- pages -------------------------------------------------------------------------------
 
 
-class _Page(HTMLParser):
-    """Collects ``<a href="...?keyword">keyword</a>=value`` of an entry's index page."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.found: dict[str, str] = {}
-        self._keyword: str | None = None  # that the link here names
-        self._name: str | None = None  # whose value follows
-        self._parts: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "br":
-            self._finish()
-        elif tag == "a":
-            self._keyword = (dict(attrs).get("href") or "").rpartition("?")[2]
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "a":
-            self._keyword = None
-
-    def handle_data(self, data: str) -> None:
-        if self._keyword and data.strip() == self._keyword:
-            self._finish()
-            self._name = self._keyword
-            self._parts = []
-        elif self._name is not None:
-            self._parts.append(data)
-
-    def close(self) -> None:
-        super().close()
-        self._finish()
-
-    def _finish(self) -> None:
-        if self._name is not None:
-            value = "".join(self._parts).strip()
-            if value.startswith("=") and value[1:].strip():
-                self.found.setdefault(self._name, value[1:].strip())
-        self._name = None
+# html.parser takes minutes for a hundred kilobytes of open tags, so the page is split by its links.
+_LINK = re.compile(r"""<a\s[^<>]{0,2000}\?(\w{1,100})["']?\s*>\s*(\w{1,100})\s*</a>\s*=""")
+_BREAK = re.compile(r"<br\b", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
 
 
 def read_page(member: Member) -> Iterator[Record | Reject]:
     """Read the index page of an entry's folder."""
     try:
         text = member.read(MAX_PAGE).decode()
-        page = _Page()
-        page.feed(text)
-        page.close()
-    except (*READ_ERRORS, UnicodeDecodeError, AssertionError) as error:
+    except (*READ_ERRORS, UnicodeDecodeError) as error:
         yield reject(member, 1, f"cannot be read as an index page of AFLOW: {error}")
         return
-    if not page.found:
-        yield reject(member, 1, "the page lists no keywords of an entry", text)
+    found = _linked(text)
+    if not found:
+        yield reject(member, 1, "the page lists no keywords of an entry", text[:MAX_RAW])
         return
-    said = {name: _typed(name, value) for name, value in page.found.items()}
+    said = {name: _typed(name, value) for name, value in found.items()}
     yield record_of_keywords(said, member.name, 1)
+
+
+def _linked(page: str) -> dict[str, str]:
+    """Return the values of ``<a href="...?keyword">keyword</a>=value``, to the line break."""
+    found: dict[str, str] = {}
+    links = [link for link in _LINK.finditer(page) if link[1] == link[2]]
+    for link, following in itertools.zip_longest(links, links[1:]):
+        end = following.start() if following else len(page)
+        stop = _BREAK.search(page, link.end(), end)
+        value = page[link.end() : stop.start() if stop else end]
+        value = html.unescape(_TAG.sub("", value)).strip()
+        if value:
+            found.setdefault(link[1], value)
+    return found
 
 
 def read_folder_file(member: Member) -> Iterator[Record | Reject]:
@@ -358,7 +336,7 @@ def read_folder_file(member: Member) -> Iterator[Record | Reject]:
 
 _KEY = re.compile(rb'"(?:auid|aurl)"\s*:\s*"(?:aflow:|aflowlib)')
 _OUT = re.compile(rb"\s*(?:aurl=aflowlib|auid=aflow:)[^\n]*\|")
-_LINK = re.compile(rb'href="?[^">]*\?(?:auid|aurl)"?\s*>')
+_INDEX = re.compile(rb'href="?[^">]*\?(?:auid|aurl)"?\s*>')
 _HULL_KEY = f'"{_HULL.marker}"'.encode()
 
 
@@ -396,7 +374,7 @@ def _fits_out(name: str, head: bytes) -> bool:
 
 def _fits_page(name: str, head: bytes) -> bool:
     del name
-    return _begins(head) == b"<" and _LINK.search(head) is not None
+    return _begins(head) == b"<" and _INDEX.search(head) is not None
 
 
 def _fits_folder_file(name: str, head: bytes) -> bool:

@@ -38,10 +38,11 @@ FAULTS = (InputError, ArithmeticError, LookupError, TypeError, ValueError)
 """What making a record of a document raises that is not what it should be."""
 
 _MAX_DEPTH = 20
-_CHUNK = 2**20  # characters read at a time
+_CHUNK = 2**16  # bytes read at a time; the decoder counts the lines of a chunk for each error
+_FIRST = 2**20  # most bytes of a first line that is looked at as a whole
 _NEAR_END = 16  # where a text breaks off, a decoder stops at most so far before its end
 _JSON_LINES = re.compile(r"\.(jsonl|ndjson|jsonlines)\b")
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_TOKENS = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 _WORD = re.compile(r"[^,\[\]{}\"]+(?=[,\]])")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -78,10 +79,10 @@ def documents(member: Member, holders: Collection[str] = ()) -> Iterator[Documen
     with member.open() as handle:
         try:
             blank = 0
-            first = handle.readline(MAX_OBJECT)
+            first = handle.readline(_FIRST)
             while first and not first.removeprefix(codecs.BOM_UTF8).strip():
                 blank += first.endswith(b"\n")
-                first = handle.readline(MAX_OBJECT)
+                first = handle.readline(_FIRST)
             yield from _read(member, handle, first, blank, holders)
         except READ_ERRORS as error:
             yield reject(member, 1, f"cannot be read to its end: {error}")
@@ -101,8 +102,11 @@ def _read(
         return
     if begin == b"{":
         named = _JSON_LINES.search(member.name.lower()) is not None
-        value = _decoded(first)
-        second = handle.readline(MAX_OBJECT) if value is None and not named else b""
+        long = len(first) == _FIRST and not first.endswith(b"\n")
+        if long and named:
+            first += handle.readline(MAX_OBJECT - _FIRST)
+        value = _decoded(first) if named or not long else None
+        second = b"" if value is not None or named or long else handle.readline(_FIRST)
         if value is not None or named or _decoded(second) is not None:
             following = iter(partial(handle.readline, MAX_OBJECT), b"")
             lines = chain((first, second) if second else (first,), following)
@@ -349,16 +353,17 @@ class _Stream:
             return _BrokenError(reason, begins, found_end=end is not None)
         while True:
             depth = 0
+            quoted = False
             for token in _TOKENS.finditer(self.text, self.at):
-                if token[0] == opens:
+                if token[0] == '"':
+                    quoted = not quoted
+                elif not quoted and token[0] == opens:
                     depth += 1
-                elif token[0] == closes:
+                elif not quoted and token[0] == closes:
                     depth -= 1
                     if depth == 0:
                         self.at = token.end()
                         return _BrokenError(reason, begins, found_end=True)
-                if depth <= 0:
-                    return _BrokenError(reason, begins, found_end=False)
             if self.ended or len(self.text) - self.at >= MAX_OBJECT:
                 return _BrokenError(reason, begins, found_end=False)
             self.fill()

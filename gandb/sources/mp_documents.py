@@ -28,8 +28,8 @@ from gandb.sources.quantities import measured, properties_of, reach
 from gandb.sources.records import MAX_RAW, Encoded, Format, Member, Record, Sites, reject
 from gandb.sources.structures import parse_json, sites_of_structure
 
-MAX_YAML = 4 * 2**20
-"""Most bytes of a YAML document, of which about half a megabyte is read in a second."""
+MAX_YAML = 2 * 2**20
+"""Most bytes of a YAML document, of which a few hundred kilobytes are read in a second."""
 MAX_YAML_VALUES = 1_000_000
 """Most values of a YAML document, aliases written out: a few lines can stand for billions."""
 

@@ -345,6 +345,33 @@ def test_pages_without_an_entry() -> None:
     assert "neither" in reason
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<a ",
+        "<!--",
+        "<!",
+        "<a href='",
+        "</a",
+        "&",
+        "<a x?",
+        "?a>",
+        "<a x?a>a</a>=",
+        "<br",
+        "<a\n",
+        "<",
+    ],
+)
+def test_pages_of_open_tags_take_no_longer_than_others(piece: str) -> None:
+    page = text_member(piece * (2_000_000 // len(piece)))
+    assert all(isinstance(found, Reject) for found in AFLOW_INDEX.read(page))
+
+
+@pytest.mark.parametrize("rest", ["|" + " " * 500_000, "| " * 250_000, "=" * 500_000])
+def test_lines_of_spaces_take_no_longer_than_others(rest: str) -> None:
+    one_reject(AFLOWLIB_OUT.read(text_member(f"aurl=aflowlib:x {rest}")))
+
+
 def test_damaged_records_never_crash() -> None:
     check_survives(AFLUX, json.dumps([SALT, SALT]), range(300))
     check_survives(AFLUX, json.dumps({"1 of 2": SALT, "2 of 2": SALT}), range(100))

@@ -132,6 +132,24 @@ def test_refused(data: str | bytes, reason: str) -> None:
     assert reason in one_reject(documents(text_member(data))).reason
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"a": nope, "' + '\\"' * 100_000,
+        '[{"a": nope, ' + '"' * 100_000,
+        '[{"a": nope, ' + "{" * 100_000,
+        "[" + "nope," * 1_000,
+        "{" + " " * 100_000,
+        '{"a":' * 100_000,
+        "[{}" + "," * 100_000,
+    ],
+)
+def test_broken_texts_take_no_longer_than_good_ones(text: str) -> None:
+    for name in ("a.json", "a.jsonl"):
+        found = list(documents(text_member(text, name)))
+        assert isinstance(found[-1], Reject)
+
+
 def test_large_objects_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_OBJECT", 1_000)
     monkeypatch.setattr(module, "_CHUNK", 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from typing import Any
 
@@ -18,6 +19,7 @@ from pymatgen.entries.computed_entries import (
     TemperatureEnergyAdjustment,
 )
 
+from gandb.core.errors import MissingExtraError
 from gandb.sources.base import Reject
 from gandb.sources.mp_documents import COMPUTED_ENTRIES, MP_LEGACY, MP_SUMMARY
 from gandb.sources.records import Encoded, Record, Sites
@@ -293,6 +295,12 @@ def test_old_rest_answers() -> None:
 def test_bad_yaml(text: str | bytes, reason: str) -> None:
     pytest.importorskip("ruamel.yaml")
     assert reason in one_reject(MP_LEGACY.read(text_member(text, "a.yaml"))).reason
+
+
+def test_without_a_reader_of_yaml_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    with pytest.raises(MissingExtraError, match=r"gandb\[pymatgen\]"):
+        list(MP_LEGACY.read(text_member("pretty_formula: Si", "a.yaml")))
 
 
 def test_aliases_that_stand_for_billions_are_refused() -> None:
