@@ -153,8 +153,10 @@ def _species(site: Mapping[str, Any], place: int) -> tuple[str | tuple[Occupant,
             raise InputError(f"a species of site {place} is not a JSON object")
         name = item.get("element", item.get("specie", item.get("symbol")))
         share = number(item.get("occu", 1.0), f"an occupancy of site {place}")
+        if share is None:  # NaN too, which readers of JSON pass on as null
+            raise InputError(f"an occupancy of site {place} is null or NaN, not a number")
         state = number(item.get("oxidation_state"), f"an oxidation state of site {place}")
-        occupant = _named(name, 1.0 if share is None else share, state, place)
+        occupant = _named(name, share, state, place)
         occupants.append(occupant)
         total += (occupant.oxidation_state or 0.0) * occupant.occupancy
         more = item.get("properties")

@@ -104,6 +104,7 @@ def test_site_properties_spins_and_arrays() -> None:
         (structure(site([{"element": ["Fe"], "occu": 1}])), "no element"),
         (structure(site([iron(occu="1")])), "occupancy of site 1 is '1'"),
         (structure(site([{"element": "Fe", "occu": float("nan")}])), "not finite"),
+        (structure(site([{"element": "Fe", "occu": None}])), "null or NaN"),
         (structure(site([iron(oxidation_state=10**400)])), "not finite"),
         (structure(site([iron()], properties=3)), "properties of site 1"),
         (structure({"species": [iron()]}), "no coordinates"),
