@@ -25,17 +25,9 @@ from gandb.schema import tables
 from gandb.sources.formats import format_named
 from gandb.store import Transaction
 from gandb.tasks.data import EXTERNAL
+from gandb.tasks.parts import Parts, distinct, raw_ids
 from gandb.tasks.preparing import composition_batch
-from gandb.tasks.records import (
-    MERGED,
-    PARSER,
-    Parts,
-    describe,
-    distinct,
-    merge_structures,
-    prepare_all,
-    raw_ids,
-)
+from gandb.tasks.records import MERGED, PARSER, describe, merge_structures, prepare_all
 from gandb.tasks.rows import Compositions, cnen_recipes, recipe_row, repeat_id
 from gandb.validation.charge import CNEN
 from gandb.validation.symmetry import SYMPREC

@@ -7,11 +7,8 @@ goes on where it stopped; the last step merges all parts in one transaction, or 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +20,6 @@ import pyarrow as pa
 from gandb.core.compositions import uuid_array
 from gandb.core.errors import InputError, NotFoundError, UsageError
 from gandb.core.ids import Domain, json_id
-from gandb.core.pool import Pool, default_processes
 from gandb.jobs.queue import now
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
@@ -31,9 +27,10 @@ from gandb.sources import SOURCES
 from gandb.sources.base import Reject, Source
 from gandb.sources.formats import format_named
 from gandb.sources.reading import read_files
-from gandb.sources.records import Record, reject_of
+from gandb.sources.records import Record
 from gandb.store import Store, Transaction
 from gandb.tasks.fetching import Pages, fetch
+from gandb.tasks.parts import NAMES, Parts, distinct, raw_ids
 from gandb.tasks.preparing import Part, Preparation, composition_batch, symmetry_recipe
 from gandb.tasks.rows import Compositions, merge_compositions, repeat_id
 from gandb.validation.symmetry import SYMPREC
@@ -41,15 +38,8 @@ from gandb.validation.symmetry import SYMPREC
 KIND = "import_records"
 PARSER = "1"
 """Version of the readers: raised when the same file gives other records."""
-PART = 500
-"""Records that are worked out and staged at a time."""
 MERGED = 40
 """Parts that enter the store at a time."""
-FEW = 2_000
-"""Up to so many records, other processes are not worth their start."""
-LIMIT = 300.0
-"""Seconds that a part may take in another process before it is looked into record by record."""
-_NAMES = ("compositions", "entries", "aliases", "structures", "symmetry", "rejects")
 _FILE = ("name", "sha256", "size")
 _SHOWN = 5
 
@@ -267,140 +257,6 @@ def _pages(context: Context, spec: Mapping[str, Any]) -> Pages | None:
     return Pages.staged(context)
 
 
-@dataclass
-class Parts:
-    """The rows that a job has worked out so far, staged.
-
-    Attributes:
-        counts: records and rejects so far.
-        n: number of parts.
-        finished: whether everything has been read.
-    """
-
-    context: Context
-    counts: dict[str, int]
-    n: int = 0
-    finished: bool = False
-
-    @classmethod
-    def of(cls, context: Context) -> Parts:
-        """Return what an earlier attempt left, or nothing."""
-        staged = context.staged("parts.json")
-        if staged is None:
-            return cls(context, {"items": 0, "records": 0, "rejects": 0})
-        return cls(context, **json.loads(staged))
-
-    def extend(
-        self, items: Iterator[Record | Reject], work: Callable[[Sequence[Any]], Part]
-    ) -> None:
-        """Work out the items that come after those done, and stage them part by part."""
-        rest = itertools.islice(items, self.counts["items"], None)
-        few = list(itertools.islice(rest, FEW))
-        processes = default_processes() if len(few) == FEW else 0
-        with Pool(work, processes, LIMIT, partial(_late, work)) as pool:
-            sizes: list[int] = []
-
-            def pieces() -> Iterator[list[Record | Reject]]:
-                everything = itertools.chain(few, rest)
-                while piece := list(itertools.islice(everything, PART)):
-                    sizes.append(len(piece))
-                    yield piece
-
-            for place, part in enumerate(pool.map(pieces())):
-                self._add(part, sizes[place])
-                self.context.progress(self.counts["items"])
-        self.finished = True
-        self._save()
-
-    def _add(self, part: Part, items: int) -> None:
-        for name in _NAMES:
-            if part[name].num_rows:
-                self.context.stage(f"{self.n:06d}.{name}", _packed(part[name]))
-        self.n += 1
-        self.counts["items"] += items
-        self.counts["records"] += part["entries"].num_rows
-        self.counts["rejects"] += part["rejects"].num_rows
-        self._save()
-
-    def _save(self) -> None:
-        state = {"counts": self.counts, "n": self.n, "finished": self.finished}
-        self.context.stage("parts.json", json.dumps(state).encode())
-
-    def read(self, names: Iterable[str], columns: Sequence[str] | None = None) -> Part:
-        """Return tables of all parts in one."""
-        return next(self.groups(names, self.n or 1, columns))
-
-    def groups(
-        self, names: Iterable[str], size: int, columns: Sequence[str] | None = None
-    ) -> Iterator[Part]:
-        """Yield tables of ``size`` parts at a time; a table without rows is left out."""
-        wanted = list(names)
-        for start in range(0, max(self.n, 1), size):
-            group: dict[str, list[pa.Table]] = {name: [] for name in wanted}
-            for number in range(start, min(start + size, self.n)):
-                for name in wanted:
-                    data = self.context.staged(f"{number:06d}.{name}")
-                    if data is not None:
-                        table = pa.ipc.open_stream(pa.py_buffer(data)).read_all()
-                        group[name].append(table.select(columns) if columns else table)
-            yield {
-                name: pa.concat_tables(found) if found else pa.table({})
-                for name, found in group.items()
-            }
-
-
-def _late(
-    work: Callable[[Sequence[Any]], Part], items: Sequence[Any], ask: Callable[[Any], Part]
-) -> Part:
-    """Find the record that keeps a process busy without end, and turn it away."""
-    if len(items) == 1:
-        (item,) = items
-        if isinstance(item, Reject):
-            return work(items)
-        return work([reject_of(item, f"it takes longer than {LIMIT:g} s to work out")])
-    half = len(items) // 2
-    parts = [ask(items[:half]), ask(items[half:])]
-    return {name: pa.concat_tables([part[name] for part in parts]) for name in _NAMES}
-
-
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table.combine_chunks())
-    return bytes(sink.getvalue())
-
-
-def distinct(table: pa.Table, *keys: str) -> pa.Table:
-    """Return the rows with a key for the first time."""
-    if not table.num_rows:
-        return table
-    texts = [
-        np.array([bytes(v) for v in _storage(table.column(k)).to_pylist()], "S16")
-        if isinstance(table.column(k).type, pa.UuidType)
-        else np.array([str(v).encode() for v in table.column(k).to_pylist()], object)
-        for k in keys
-    ]
-    if len(texts) == 1:
-        first = np.unique(texts[0], return_index=True)[1]
-    else:
-        seen: dict[Any, int] = {}
-        for row, key in enumerate(zip(*texts, strict=True)):
-            seen.setdefault(key, row)
-        first = np.array(list(seen.values()), np.int64)
-    return table.take(pa.array(np.sort(first)))
-
-
-def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pa.chunked_array([chunk.storage for chunk in column.chunks], pa.binary(16))
-
-
-def raw_ids(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column of ids as uint8 (n, 16)."""
-    data = b"".join(_storage(column).to_pylist())
-    return np.frombuffer(data, np.uint8).reshape(-1, 16)
-
-
 # --- merging -----------------------------------------------------------------------------
 
 
@@ -486,7 +342,7 @@ class _Import:
                 tables.snapshot_file, {"snapshot_id": own, "number": number, "kept": kept, **row}
             )
         symprecs = _symprecs(self.spec)
-        for group in self.parts.groups(_NAMES, MERGED):
+        for group in self.parts.groups(NAMES, MERGED):
             merge_structures(tx, group, symprecs)
             rejects = _reject_rows(own, group["rejects"])
             if rejects.num_rows:

@@ -29,7 +29,7 @@ from gandb.schema.tables import (
 )
 from gandb.sources.reading import read_files
 from gandb.store import Store
-from gandb.tasks import TASKS, records
+from gandb.tasks import TASKS, parts, records
 from gandb.tasks.candidates import candidates_job
 from gandb.tasks.data import find_checkpoint
 from gandb.tasks.generation import generation_job
@@ -129,7 +129,7 @@ def test_a_broken_import_goes_on_where_it_stopped(
 ) -> None:
     calm = make_store(str(tmp_path / "calm"), tmp_path / "calm-files")
     work(calm, records_job("salts", [folder]))
-    monkeypatch.setattr(records, "PART", 2)
+    monkeypatch.setattr(parts, "PART", 2)
     done: list[int] = []
     plain = Preparation.__call__
     left = [deaths]
@@ -162,8 +162,8 @@ def test_many_records_are_worked_out_by_other_processes(
 ) -> None:
     alone = make_store(str(tmp_path / "alone"), tmp_path)
     work(alone, records_job("salts", [folder]))
-    monkeypatch.setattr(records, "FEW", 1)
-    monkeypatch.setattr(records, "PART", 2)
+    monkeypatch.setattr(parts, "FEW", 1)
+    monkeypatch.setattr(parts, "PART", 2)
     store = make_store(str(tmp_path / "beside"), tmp_path)
     work(store, records_job("salts", [folder]))
     assert differences(dump(alone), dump(store)) == []
@@ -177,12 +177,12 @@ def test_a_record_that_takes_for_ever_is_found_and_turned_away(
 
     def ask(piece: Any) -> Any:
         if any(getattr(item, "external_id", "") == "CsBr" for item in piece):
-            return records._late(work_out, piece, ask)
+            return parts._late(work_out, piece, ask)
         return work_out(piece)
 
-    part = records._late(work_out, items, ask)
-    assert part["entries"].num_rows == 6
-    reasons = part["rejects"].column("reason").to_pylist()
+    made = parts._late(work_out, items, ask)
+    assert made["entries"].num_rows == 6
+    reasons = made["rejects"].column("reason").to_pylist()
     assert sum("takes longer than" in reason for reason in reasons) == 1
     assert len(reasons) == 3
 
