@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gandb.core.crystals import MAX_SITES
+from gandb.core.crystals import CARTESIAN_PROPERTIES, MAX_SITES
 from gandb.core.elements import SYMBOLS
 from gandb.core.errors import InputError
 from gandb.sources.base import Reject
@@ -46,6 +46,8 @@ _SITE_NAMES = {
     "tags": "tags",
 }  # fmt: skip
 """Columns that are kept as site properties, by their names here; ``momenta`` and others are not."""
+_TENSORS = frozenset(("stress", "virial", "virials", "dipole", "REF_stress", "REF_virial"))
+"""Keys of values along Cartesian axes, which are kept as they are."""
 _COLUMNS = {"S": str, "R": float, "I": int, "L": bool}
 
 
@@ -177,6 +179,8 @@ def _record(member: Member, frame: _Frame, number: int, *, alone: bool) -> Recor
     except InputError as error:
         return reject(member, frame.line, str(error), raw)
     stem = PurePosixPath(member.name).name.removesuffix(PurePosixPath(member.name).suffix)
+    if not _TENSORS.isdisjoint(info):
+        info["lattice"] = lattice.tolist()  # the axes that they refer to
     own = next((str(info[k]) for k in _ID_KEYS if isinstance(info.get(k), str | int)), None)
     return Record(
         member.name,
@@ -252,8 +256,10 @@ def _columns(
     for name, (kind, where) in places.items():
         if (kept := _SITE_NAMES.get(name)) is None:
             continue
-        values = [_values(kind, row[where], n) for n, row in enumerate(rows)]
         single = where.stop - where.start == 1
+        if not single and kept not in CARTESIAN_PROPERTIES:
+            continue  # nothing would turn it with the lattice
+        values = [_values(kind, row[where], n) for n, row in enumerate(rows)]
         sites[kept] = [value[0] if single else value for value in values]
     return _symbols(places, rows), coords, sites
 

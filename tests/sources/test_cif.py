@@ -8,6 +8,7 @@ import math
 import os
 import random
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 
 from gandb.core.crystals import Crystal, CrystalError
-from gandb.core.errors import InputError
+from gandb.core.errors import InputError, MissingExtraError
 from gandb.core.species import parse_species
 from gandb.sources import cif_blocks
 from gandb.sources.archives import members
@@ -776,6 +777,14 @@ _publ_author_name
     assert second.external_id == "x#two"
     expected = [{"authors": ["A. Author"], "journal": "Inorg. Chem.", "year": 2011}]
     assert first.extra["references"] == second.extra["references"] == expected
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gemmi", None)
+    with pytest.raises(MissingExtraError, match="structures"):
+        decode_cif(FE)
+    with pytest.raises(MissingExtraError, match="structures"):
+        records(FE)
 
 
 def test_which_files_are_taken_for_cif() -> None:

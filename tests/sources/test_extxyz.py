@@ -138,6 +138,7 @@ def test_energies_are_properties_and_the_rest_is_extra() -> None:
     assert record.properties == {"energy_per_atom": -5.25, "energy_above_hull": 0.25}
     extra = dict(record.extra)
     assert extra.pop("stress") == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert extra.pop("lattice") == [[4, 0, 0], [0, 4, 0], [0, 0, 5]]
     assert extra.pop("band_gap") == 1.5
     assert extra.pop("lone") is True
     assert extra.pop("note") == "a b"
