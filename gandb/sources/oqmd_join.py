@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +30,8 @@ MEMORY = "300MB"
 """What DuckDB may use; beyond it, it goes to disk."""
 MAX_THREADS = 2
 """Each takes memory of its own."""
+MAX_REJECTS = 1_000
+"""Most rows of one table that are rejected one by one; entries always are."""
 CHUNK_ENTRIES = 5_000
 CHUNK_ATOMS = 100_000
 """Most entries and atoms put together at a time, above one entry's."""
@@ -181,10 +184,16 @@ class _Join:
 
     def _load(self) -> Iterator[Reject]:
         """Copy the wanted columns of all tables to disk."""
+        more: Counter[str | None] = Counter()
         with self._member.open() as stream, _Files(self._folder) as files:
             for found in read_dump(stream, TABLES):
                 if isinstance(found, Fault):
-                    kind = _ENTRY if found.row and found.table == "entries" else ""
+                    of_entries = found.row and found.table == "entries"
+                    if found.row and not of_entries:
+                        more[found.table] += 1
+                        if more[found.table] > MAX_REJECTS:
+                            continue
+                    kind = _ENTRY if of_entries else ""
                     yield reject(self._member, found.line, kind + found.reason, found.raw)
                 elif isinstance(found, Table):
                     self._lines.setdefault(found.name, found.line)
@@ -192,6 +201,10 @@ class _Join:
                     self._lines.setdefault(found.table, int(found.lines[0]))
                     files.add(found.table, self._numbered(found))
             files.finish()
+        for table, n in more.items():
+            if n > MAX_REJECTS:
+                reason = f"{n - MAX_REJECTS:,} more rows of {table!r} could not be read"
+                yield reject(self._member, 1, reason)
         for name in TABLES:
             self._show(name)
 

@@ -345,6 +345,18 @@ def test_structures_of_too_many_atoms_are_not_read(monkeypatch: pytest.MonkeyPat
     assert "10,001 atoms; at most 10,000 are read" in rejects[0].reason
 
 
+def test_rejects_of_rows_other_than_entries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oqmd_join, "MAX_REJECTS", 2)
+    data = dump(entries=[entry(k) for k in range(5)], atoms=[(k, 10) for k in range(9)])
+    data = data.replace(b",0.1,0.2,0.3,1)", b",0.1,0.2,1)").replace(b"/lib/", b"','")
+    records, rejects = read(data)
+    assert not records
+    assert len(of_entries(rejects)) == 5
+    others = [r.reason for r in rejects if not r.reason.startswith("entry")]
+    assert len(others) == 3
+    assert others[-1] == "7 more rows of 'atoms' could not be read"
+
+
 def test_rows_that_are_there_twice_give_one_record() -> None:
     data = dump(
         entries=[entry(1)],
