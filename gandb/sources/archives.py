@@ -165,9 +165,10 @@ def _of_zip(path: Path, shown: str, size: int) -> Iterator[Member | Reject]:
             mode = info.external_attr >> 16
             if info.is_dir() or stat.S_ISDIR(mode):
                 continue
-            name = f"{shown}/{_visible(info.filename)}"
+            inner = info.filename.replace("\\", "/")  # as some programs for Windows write it
+            name = f"{shown}/{_visible(inner)}"
             reason = _unsafe(info.filename)
-            if reason is None and _hidden_within(info.filename):
+            if reason is None and _hidden_within(inner):
                 continue
             if reason is None and stat.S_ISLNK(mode):
                 reason = "a link: put the file itself into the archive"
@@ -175,15 +176,15 @@ def _of_zip(path: Path, shown: str, size: int) -> Iterator[Member | Reject]:
                 reason = "a device or the like, not a file"
             elif reason is None and info.flag_bits & 1:
                 reason = _ENCRYPTED
-            elif reason is None and _plain_name(info.filename) in seen:
+            elif reason is None and _plain_name(inner) in seen:
                 reason = "its name is in the archive before; only the first is read"
             if reason is not None:
                 yield _reject(name, reason)
                 continue
-            seen.add(_plain_name(info.filename))
+            seen.add(_plain_name(inner))
             counts = (Allowance(min(info.compress_size, size), MAX_MEMBER_BYTES), total)
             opener = partial(_of_zip_member, archive, info, counts)
-            yield from _checked(Member(name, info.file_size, opener), info.filename)
+            yield from _checked(Member(name, info.file_size, opener), inner)
 
 
 def _of_zip_member(
