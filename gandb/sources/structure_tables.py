@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +30,7 @@ from gandb.sources.json_items import READ_ERRORS
 from gandb.sources.mp_ids import mp_ids
 from gandb.sources.on_disk import path_of
 from gandb.sources.quantities import measured, properties_of
-from gandb.sources.records import Encoded, Format, Member, Reader, Record, Sites, reject
+from gandb.sources.records import MAX_RAW, Encoded, Format, Member, Reader, Record, Sites, reject
 from gandb.sources.structures import (
     is_atoms,
     is_optimade,
@@ -62,10 +63,14 @@ STRUCTURE_COLUMNS = (
 ID_COLUMNS = ("material_id", "immutable_id", "jid", "mp_id", "mpid", "structure_id", "id", "_id")
 """Columns that hold the id of a row, in any case; the first that says something is taken."""
 
+MAX_TEXT = 16 * 2**20
+"""Most characters of one structure; 10,000 sites in JSON, with properties, have about 5 million."""
 MAX_LITERAL = 2 * 2**20
 """Most characters of a Python literal: its syntax tree takes a hundred times as much memory."""
 MAX_CHUNK = 4 * 2**30
 """Most bytes of one column of one row group."""
+MAX_BATCH = 2**28
+"""Most bytes of texts, about, that are decoded at a time."""
 
 _LEMAT = ("lattice_vectors", "species_at_sites", "cartesian_site_positions")
 _LEMAT_SITES = {"forces": "forces", "magnetic_moments": "magmom", "charges": "charge"}
@@ -168,12 +173,27 @@ def _read_parquet(member: Member) -> Iterator[Record | Reject]:
                         f"{MAX_CHUNK:,} are allowed: write it in smaller row groups",
                     )
                     return
-                for batch in file.iter_batches(_BATCH, row_groups=[group], use_threads=False):
+                size = _batch_rows(facts)
+                for batch in file.iter_batches(size, row_groups=[group], use_threads=False):
                     for row in batch.to_pylist():
                         number += 1
                         yield _record(member, number, {k: _json_data(v) for k, v in row.items()})
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             yield reject(member, number + 1, f"the Parquet file cannot be read on: {error}")
+
+
+def _batch_rows(facts: Any) -> int:
+    """Return how many rows of a row group are decoded at a time.
+
+    A text that many rows share is in the file once and in memory once for each of them.
+    """
+    largest = 1
+    for i in range(facts.num_columns):
+        column = facts.column(i)
+        if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
+            in_a_row = math.ceil(column.num_values / max(facts.num_rows, 1))
+            largest = max(largest, column.total_uncompressed_size * in_a_row)
+    return max(1, min(_BATCH, MAX_BATCH // largest))
 
 
 def _json_data(value: Any) -> Any:
@@ -194,7 +214,14 @@ def _record(member: Member, line: int, row: Mapping[str, Any]) -> Record | Rejec
     try:
         return _checked_record(member, line, row)
     except InputError as error:
-        return reject(member, line, str(error), json.dumps(row, default=str)[:2_000])
+        return reject(member, line, str(error), _shown(row))
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    return json.dumps(
+        {name: value[:MAX_RAW] if isinstance(value, str) else value for name, value in row.items()},
+        default=str,
+    )[: 2 * MAX_RAW]
 
 
 def _checked_record(member: Member, line: int, row: Mapping[str, Any]) -> Record:
@@ -275,6 +302,8 @@ def structure_of(value: Any) -> Sites | Encoded:
         InputError: it is none of these.
     """
     if isinstance(value, str):
+        if len(value) > MAX_TEXT:
+            raise InputError(f"{len(value):,} characters; at most {MAX_TEXT:,} are allowed")
         if not value.lstrip().startswith(("{", "[")):
             return _encoded(value)
         value = _data(value)
@@ -362,7 +391,7 @@ def _leaderboard_reader(side: str) -> Reader:
                 try:
                     yield _side(member, line, row, side)
                 except InputError as error:
-                    yield reject(member, line, f"{side}: {error}", json.dumps(row)[:2_000])
+                    yield reject(member, line, f"{side}: {error}", _shown(row))
 
     return read
 

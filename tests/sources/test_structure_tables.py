@@ -267,6 +267,19 @@ def test_parquet_without_structures_is_refused() -> None:
     assert isinstance(refused, Reject)
 
 
+def test_a_text_that_many_rows_share_is_decoded_a_few_times_at_once() -> None:
+    out = io.BytesIO()
+    one = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000, pa.int32()), ["data_" + "x" * 2**23])
+    pq.write_table(pa.table({"cif": one}), out, compression="zstd")
+    assert out.tell() < 2**17
+    file = pq.ParquetFile(io.BytesIO(out.getvalue()))
+    assert structure_tables._batch_rows(file.metadata.row_group(0)) < 64
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([LEMAT] * 1_000), out)
+    file = pq.ParquetFile(io.BytesIO(out.getvalue()))
+    assert structure_tables._batch_rows(file.metadata.row_group(0)) == 256
+
+
 def test_parquet_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"cif": [SALT.to(fmt="cif")], "energy_per_atom": [-3.0]}), path)
