@@ -166,6 +166,8 @@ def _coordinates(
             "counts wrong?"
         )
     try:
+        if any("_" in line or not line.isascii() for line in given):
+            raise ValueError  # float takes digits and underscores that are none here
         coords = np.array([[float(x) for x in words[:3]] for words in split])
     except ValueError:
         coords = np.array([_floats(lines, begin + at, 3) for at in range(total)])
@@ -311,7 +313,7 @@ def _float(word: str) -> float:
     Raises:
         ValueError: it is none.
     """
-    if "_" in word:
+    if "_" in word or not word.isascii():
         raise ValueError(word)
     return float(word.upper().replace("D", "E")) if word[:1] not in "nNiI" else math.nan
 

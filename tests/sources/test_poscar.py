@@ -231,6 +231,8 @@ def test_names_of_potentials(name: str) -> None:
         ("0.75 0.5 0.5\n", "0.75 0.5 0.5\n0.1 0.1 0.1\n", "line 12: coordinates beyond the 3"),
         ("0.75 0.5 0.5\n", "0.75 x 0.5\n", "line 11: must be 3 numbers"),
         ("0.75 0.5 0.5\n", "0.75 nan 0.5\n", "line 11"),
+        ("0.75 0.5 0.5\n", "0.75 1_0 0.5\n", "line 11: must be 3 numbers"),
+        ("0.75 0.5 0.5\n", "0.75 \u0661 0.5\n", "line 11: must be 3 numbers"),
         ("0.75 0.5 0.5\n", "0.75 ****** 0.5\n", "line 11: must be 3 numbers"),
         ("1.0\n", "zero\n", "line 2: must be a scale"),
         ("1.0\n", "0\n", "line 2: must be a scale"),
