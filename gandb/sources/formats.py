@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gandb.core.errors import NotFoundError
-from gandb.sources.aflow_records import AFLOW_HULL, AFLOW_INDEX, AFLOWLIB_JSON, AFLOWLIB_OUT, AFLUX
+from gandb.sources.aflow_records import (
+    AFLOW_FOLDER,
+    AFLOW_HULL,
+    AFLOW_INDEX,
+    AFLOWLIB_JSON,
+    AFLOWLIB_OUT,
+    AFLUX,
+)
 from gandb.sources.ase_database import ASE_DATABASE
 from gandb.sources.cif import CIF, decode_cif
 from gandb.sources.extxyz import EXTXYZ
@@ -39,6 +46,7 @@ FORMATS: Mapping[str, Format] = {
         AFLOWLIB_OUT,
         AFLOW_INDEX,
         AFLOW_HULL,
+        AFLOW_FOLDER,
         PYMATGEN_JSON,
         JARVIS_LEADERBOARD,
         STRUCTURE_TABLE,
