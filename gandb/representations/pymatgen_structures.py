@@ -3,6 +3,8 @@
 A record comes back from a structure with the same id. A structure comes back from a record with its
 sites within the grid of 1e-8, in the record's order, orientation and cell, and without labels and
 properties of the whole structure. The spin of a species is the site property `SPECIES_SPIN`.
+
+Deuterium and tritium are pymatgen's own elements; its files (JSON, CIF, POSCAR) write them as H.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -99,6 +100,13 @@ ASE_DATABASE = Format("ase-db", "ASE database (SQLite or JSON)", _fits, _read)
 def _read_sqlite(member: Member) -> Iterator[Record | Reject]:
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(path_of(member))
+        for ending in ("-journal", "-wal"):
+            beside = Path(path + ending)
+            if member.path is not None and beside.is_file() and beside.stat().st_size:
+                raise InputError(
+                    f"{beside.name} lies beside it: it is being written, or was left unfinished; "
+                    "end the program that writes it, or open it with sqlite3 once to recover it"
+                )
         last = 0
         try:
             connection = sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)

@@ -94,7 +94,9 @@ def _json(value: Any, name: str) -> Any:
     start = int.from_bytes(value[:8], "little")
     if not 8 <= start < len(value):
         raise InputError(f"{name} is damaged: its JSON would begin at byte {start:,}")
-    return _with_arrays(_text_checked(parse_json(value[start:]), value[start:]), value)
+    text = value[start:]
+    found = _text_checked(parse_json(text), text)
+    return _with_arrays(found, value) if b"__ndarray__" in text else found
 
 
 def _text_checked(value: Any, raw: str | bytes) -> Any:

@@ -145,6 +145,18 @@ def test_values_become_properties_only_where_the_unit_is_certain(database: Path)
     assert "bandgap" not in third.extra
 
 
+@pytest.mark.parametrize("ending", ["-journal", "-wal"])
+def test_a_database_that_is_being_written_is_refused(tmp_path: Path, ending: str) -> None:
+    with ase.db.connect(tmp_path / "x.db") as made:
+        made.write(salt())
+    (tmp_path / f"x.db{ending}").write_bytes(b"")
+    assert len(records(tmp_path / "x.db")) == 1
+    (tmp_path / f"x.db{ending}").write_bytes(b"half")
+    (refused,) = read(tmp_path / "x.db")
+    assert isinstance(refused, Reject)
+    assert "being written" in refused.reason
+
+
 def test_a_name_like_oqmds_alone_says_nothing(tmp_path: Path) -> None:
     with ase.db.connect(tmp_path / "x.db") as made:
         made.write(bulk("Cu"), name="1-1603-Cu", delta_e=-1.0)
