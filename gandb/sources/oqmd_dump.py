@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gandb.core.errors import InputError
+from gandb.core.errors import StoreError
 from gandb.sources.base import Reject
 from gandb.sources.oqmd_join import Chunk, join_dump
 from gandb.sources.oqmd_tables import FIT, LATTICE, MAX_ATOMS
@@ -78,7 +78,8 @@ def read_oqmd_dump(member: Member, folder: Path | None = None) -> Iterator[Recor
             system's folder for temporary files. They are removed at the end.
 
     Raises:
-        InputError: there is no room for the temporary files.
+        StoreError: DuckDB has no room for the temporary files.
+        OSError: the dump cannot be read, or there is no room.
     """
     import duckdb
 
@@ -89,10 +90,10 @@ def read_oqmd_dump(member: Member, folder: Path | None = None) -> Iterator[Recor
                     yield found
                 else:
                     yield from _records(member, found)
-        except (duckdb.Error, OSError) as error:
-            raise InputError(
-                f"its tables could not be joined in {name}: {error}; if there is too little room, "
-                "set TMPDIR to a folder with more"
+        except duckdb.Error as error:
+            raise StoreError(
+                f"the tables of {member.name} could not be joined in {name}: {error}; if there is "
+                "too little room, set TMPDIR to a folder with more, then give the command again"
             ) from error
 
 

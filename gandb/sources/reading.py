@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from gandb.core.errors import InputError
+from gandb.core.errors import InputError, StoreError
 from gandb.sources.archives import members
 from gandb.sources.base import Reject
 from gandb.sources.companions import companions, may_have_companions
 from gandb.sources.files import COMPRESSIONS, READERS
 from gandb.sources.formats import FORMATS, HEAD_BYTES, format_of
 from gandb.sources.records import Format, Member, Record, reject
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def read_files(paths: Sequence[Path], form: Format | None = None) -> Iterator[Record | Reject]:
@@ -24,9 +27,7 @@ def read_files(paths: Sequence[Path], form: Format | None = None) -> Iterator[Re
     for path in paths:
         beside = {}
         if may_have_companions(path):
-            beside = companions(
-                members([path]), lambda name, head: format_of(name, head) is not None
-            )
+            beside = companions(members([path]), _claimed)
         tables = {table.member.name for table in beside.values()}
         for member in members([path]):
             if isinstance(member, Reject):
@@ -68,6 +69,11 @@ def read_member(member: Member, form: Format | None = None) -> Iterator[Record |
     except InputError as error:
         yield reject(member, 0, str(error))
     except OSError as error:
+        if error.errno in _FULL:
+            raise StoreError(
+                f"no room on disk for what reading {member.name} needs for a while: make some "
+                "(TMPDIR names another place), then give the command again"
+            ) from error
         yield reject(member, 0, f"cannot be read: {error}")
     except (ArithmeticError, EOFError, LookupError, TypeError, ValueError) as error:
         yield reject(member, 0, f"cannot be read on: {type(error).__name__}: {error}")

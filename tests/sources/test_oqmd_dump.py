@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gandb.core.errors import InputError
+from gandb.core.errors import StoreError
 from gandb.sources import oqmd_dump, oqmd_join
 from gandb.sources.base import Reject
 from gandb.sources.oqmd_dump import OQMD_DUMP, read_oqmd_dump
@@ -402,14 +402,14 @@ def test_nothing_is_left_behind(tmp_path: Path, how: str) -> None:
     assert not list(place.iterdir())
 
 
-def test_no_room_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_ends_the_import_rather_than_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import duckdb
 
     def full(*_: Any) -> Iterator[Chunk]:
         raise duckdb.IOException("could not write: no space left on device")
 
     monkeypatch.setattr(oqmd_dump, "join_dump", full)
-    with pytest.raises(InputError, match="set TMPDIR"):
+    with pytest.raises(StoreError, match="set TMPDIR"):
         list(read_oqmd_dump(member(b""), tmp_path))
     assert not list(tmp_path.iterdir())
 
