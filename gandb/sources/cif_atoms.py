@@ -60,7 +60,7 @@ def read_atoms(
             try:
                 seen[key] = _species(key[0], by_type, shares[at], states, known)
             except InputError as error:
-                raise CrystalError(f"atom {at + 1} ({labels[at]}): {error}") from None
+                raise CrystalError(f"atom {at + 1} ({labels[at][:40]}): {error}") from None
         if (what := seen[key]) is not None:
             species.append(what)
             places.append(at)
@@ -81,7 +81,7 @@ def _species(
     """
     occupancy = 1.0 if share == "." else number_of(share)
     if not 0 <= occupancy <= 1e3:
-        raise InputError(f"its occupancy is {share!r}")
+        raise InputError(f"its occupancy is {share[:40]!r}")
     if occupancy == 0:
         return None
     who = _occupant(what, by_type, known)
@@ -102,8 +102,8 @@ def _coordinates(column: list[str], places: list[int], labels: list[str]) -> lis
     for at, number in zip(places, found, strict=True):
         if math.isnan(number):
             value = column[at]
-            what = "unknown" if value in ("?", ".") else f"{value!r}, no number"
-            raise CrystalError(f"atom {at + 1} ({labels[at]}): a coordinate is {what}")
+            what = "unknown" if value in ("?", ".") else f"{value[:40]!r}, no number"
+            raise CrystalError(f"atom {at + 1} ({labels[at][:40]}): a coordinate is {what}")
     return found
 
 
@@ -141,7 +141,7 @@ def _occupant(text: str, by_type: bool, known: frozenset[str]) -> Occupant:
     text = text.strip("'\" ")
     match = _SYMBOL.match(text) if by_type else re.match(r"([A-Za-z]{1,2})", text)
     if match is None:
-        raise InputError(f"{text!r} is no element")
+        raise InputError(f"{text[:40]!r} is no element")
     letters = match[1]
     pair, single = letters.capitalize(), letters[0].upper()
     options = [s for s in dict.fromkeys((pair, single)) if s in ATOMIC_NUMBERS or s in ISOTOPES]
@@ -155,9 +155,10 @@ def _occupant(text: str, by_type: bool, known: frozenset[str]) -> Occupant:
         options = [s for s in options if ISOTOPES.get(s, s) in known] or options
     if len(options) != 1:
         raise InputError(
-            f"{text!r} is no element"
+            f"{text[:40]!r} is no element"
             if not options
-            else f"label {text!r} may be {options[0]} or {options[1]}: give _atom_site_type_symbol"
+            else f"label {text[:40]!r} may be {options[0]} or {options[1]}: "
+            "give _atom_site_type_symbol"
         )
     state = None
     if by_type and (match[3] or match[4]):

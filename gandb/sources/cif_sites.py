@@ -102,9 +102,9 @@ def _cell(block: Block) -> tuple[float, ...]:
         [value] = (block.column(tag) or ["?"])[:1]
         number = number_of(value)
         if math.isnan(number):
-            raise CrystalError(f"{tag} is {'not given' if value in '?.' else f'{value!r}'}")
+            raise CrystalError(f"{tag} is {'not given' if value in '?.' else f'{value[:40]!r}'}")
         if not 0 < number < (180 if "angle" in tag else 1e6):
-            raise CrystalError(f"{tag} is {value}")
+            raise CrystalError(f"{tag} is {value[:40]}")
         cell.append(number)
     x, y, z = (math.cos(math.radians(angle)) for angle in cell[3:])
     if 1 - x * x - y * y - z * z + 2 * x * y * z <= 0:
@@ -132,7 +132,7 @@ def _check_multiplicities(
     if found != stated and not has_formula(block, everything, formula):
         at = next(i for i, (a, b) in enumerate(zip(found, stated, strict=True)) if a != b)
         raise CrystalError(
-            f"atom {at + 1} ({labels[at]}): its operations make {found[at]} of it where "
+            f"atom {at + 1} ({labels[at][:40]}): its operations make {found[at]} of it where "
             f"{stated[at]} are stated, and together they do not have the stated formula"
         )
 
@@ -183,7 +183,7 @@ def _moments(block: Block, labels: list[str]) -> dict[int, list[float]] | None:
     for at, name in enumerate(names):
         moment = [number_of(column[at]) for column in columns if column is not None]
         if name not in places or any(math.isnan(m) for m in moment):
-            raise CrystalError(f"the magnetic moment of {name!r} cannot be read")
+            raise CrystalError(f"the magnetic moment of {name[:40]!r} cannot be read")
         if any(moment):
             found[places[name]] = moment
     return found or None

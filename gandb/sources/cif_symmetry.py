@@ -72,17 +72,19 @@ def _named(block: Block, cell: tuple[float, ...]) -> list[tuple[str, Operations]
         operations = _of_hall(hall)
         if operations is not None:
             return [(f"{hall} (Hall)", operations)]
+        if not name and not number:
+            raise CrystalError(f"Hall symbol {hall[:60]!r} cannot be read")
     if name:
         # Rhombohedral axes or hexagonal ones, as gemmi decides it.
         names = _of_name(name, cell[5] < 1.125 * cell[3])
         if not names:
             raise CrystalError(
-                f"space group {name!r} is not known, and the file has no operations of its own"
+                f"space group {name[:60]!r} is not known, and the file has no operations of its own"
             )
     elif number:
         names = _of_number(number)
         if not names:
-            raise CrystalError(f"space group number {number!r} is not one of 1 to 230")
+            raise CrystalError(f"space group number {number[:60]!r} is not one of 1 to 230")
     else:
         return []
     return [(symbol, read_operations(texts)) for symbol, texts in names]

@@ -31,10 +31,11 @@ MAX_SKIPPED_ATOMS = 10**8
 """Most atoms that a frame may announce; such a frame is passed over."""
 
 _HEADER = re.compile(
-    r"""\s*(?:([^\s=,"'\[\]{}]+)|"((?:[^"\\]|\\.)*)")      # key
-    (?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|\{([^{}]*)\}|(\[[^=]*?\](?=\s|\Z))|(\S*)))?""",
+    r"""\s*(?:([^\s=,"'\[\]{}]+)|"((?:[^"\\]|\\.)*+)")      # key
+    (?:\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|'((?:[^'\\]|\\.)*+)'|\{([^{}]*)\}|(\[[^=]*?\](?=\s|\Z))|(\S*)))?""",
     re.VERBOSE,
 )
+_STRAY = re.compile(r"[\s=,\[\]{}]*")
 _COUNT = re.compile(rb"\s*\d{1,12}\s*$")
 _LATTICE = re.compile(rb"\b(?:lattice|properties)\s*=", re.IGNORECASE)
 _ID_KEYS = ("material_id", "mp_id", "mp-id", "structure_id", "entry_id", "mat_id", "id", "uid")
@@ -203,7 +204,7 @@ def _check_periodic(info: dict[str, Any]) -> None:
         return
     flags = pbc if isinstance(pbc, list) else [pbc]
     if not all(flag is True or flag == 1 for flag in flags):
-        raise InputError(f"not periodic in three directions: pbc={pbc}")
+        raise InputError(f"not periodic in three directions: pbc={str(pbc)[:40]}")
 
 
 def _lattice(info: dict[str, Any]) -> np.ndarray:
@@ -236,7 +237,9 @@ def _columns(
     at = 0
     for name, kind, columns in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         if kind not in _COLUMNS or name in places:
-            raise InputError(f"Properties={described[:80]}: {name}:{kind} is unknown or doubled")
+            raise InputError(
+                f"Properties={described[:80]}: {name[:40]}:{kind[:10]} is unknown or doubled"
+            )
         places[name] = (kind, slice(at, at + int(columns)))
         at += int(columns)
     position = next((n for n in ("pos", "positions") if n in places), None)
@@ -268,7 +271,7 @@ def _symbols(places: Mapping[str, tuple[str, slice]], rows: Sequence[Sequence[by
     name = next((n for n in ("species", "element", "elements", "symbols") if n in places), None)
     if name is not None:
         column = places[name][1].start
-        return [row[column].decode(errors="backslashreplace") for row in rows]
+        return [_text(row[column])[:40] for row in rows]
     name = next((n for n in ("Z", "numbers", "atomic_numbers") if n in places), None)
     if name is None:
         raise InputError("Properties has neither species nor atomic numbers (Z)")
@@ -276,7 +279,7 @@ def _symbols(places: Mapping[str, tuple[str, slice]], rows: Sequence[Sequence[by
     found = []
     for number, row in enumerate(rows):
         if not row[column].isdigit() or not 0 < int(row[column][:6]) < len(SYMBOLS):
-            raise InputError(f"atom {number + 1}: {_text(row[column])} is no atomic number")
+            raise InputError(f"atom {number + 1}: {_text(row[column])[:40]} is no atomic number")
         found.append(SYMBOLS[int(row[column])])
     return found
 
@@ -318,15 +321,19 @@ def _properties(info: dict[str, Any], atoms: int) -> dict[str, float]:
 
 
 def _comment(comment: str) -> dict[str, Any]:
-    """Read ``key=value`` pairs; a key alone is true."""
+    """Read ``key=value`` pairs; a key alone is true.
+
+    Raises:
+        InputError: a quote is not closed.
+    """
     found: dict[str, Any] = {}
     at = 0
     while at < len(comment):
         match = _HEADER.match(comment, at)
-        if match is None or match.end() == at:
-            if not comment[at:].strip():
-                break
-            at += 1
+        if match is None:
+            at = _STRAY.match(comment, at).end()  # type: ignore[union-attr]
+            if comment[at : at + 1] in ("'", '"'):
+                raise InputError("a quote in its comment is never closed")
             continue
         plain, quoted, *values = match.groups()
         key = plain if plain is not None else quoted

@@ -158,14 +158,16 @@ def _read(gemmi: object, text: str) -> tuple[int, ...]:
         try:
             reversal = {"+1": 1, "1": 1, "-1": -1}[parts.pop().strip()]
         except KeyError:
-            raise CrystalError(f"symmetry operation {text!r} cannot be read") from None
+            raise CrystalError(f"symmetry operation {text[:60]!r} cannot be read") from None
     try:
         operation = gemmi.Op(",".join(parts).replace(" ", ""))  # type: ignore[attr-defined]
     except (RuntimeError, ValueError) as error:
-        raise CrystalError(f"symmetry operation {text!r} cannot be read: {error}") from None
+        raise CrystalError(
+            f"symmetry operation {text[:60]!r} cannot be read: {str(error)[:200]}"
+        ) from None
     rotation = [n for row in operation.rot for n in row]
     if abs(operation.det_rot()) != _DENOMINATOR**3 or any(n % _DENOMINATOR for n in rotation):
-        raise CrystalError(f"symmetry operation {text!r} is no rotation or reflection")
+        raise CrystalError(f"symmetry operation {text[:60]!r} is no rotation or reflection")
     whole = [n // _DENOMINATOR for n in rotation]
     return (*whole, *(n % _DENOMINATOR for n in operation.tran), reversal)
 

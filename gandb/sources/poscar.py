@@ -126,7 +126,9 @@ def _counts(lines: Sequence[str]) -> tuple[list[str], list[int], int]:
     for word in words:
         if not word.isdecimal() or len(word) > 9:
             if names:  # nothing but whole numbers may stand here
-                raise InputError(f"line {at + 1}: must count the sites of each species: {word!r}")
+                raise InputError(
+                    f"line {at + 1}: must count the sites of each species: {word[:40]!r}"
+                )
             break
         counts.append(int(word))
     if names and len(names) != len(counts):
@@ -222,7 +224,7 @@ def _species(names: list[str], counts: list[int], labels: list[str], comment: st
     for name, count in zip(names, counts, strict=True):
         symbol = _element(name)
         if symbol is None:
-            raise InputError(f"line 6: {name!r} is no element")
+            raise InputError(f"line 6: {name[:40]!r} is no element")
         found += [symbol] * count
     if labels and labels != found:
         at = next(i for i, (a, b) in enumerate(zip(labels, found, strict=True)) if a != b)

@@ -224,6 +224,21 @@ def test_both_axes_of_corundum(setting: int, named: str) -> None:
     assert_as_ase(cif(cell, atoms, stated), 167, setting, basis)
 
 
+def test_symmetry_that_cannot_be_read_is_not_taken_for_none() -> None:
+    for stated, reason in (
+        ("_symmetry_space_group_name_Hall 'Q 9'", "Hall symbol 'Q 9'"),
+        ("_symmetry_space_group_name_H-M 'Q 9'", "space group 'Q 9' is not known"),
+        ("_space_group_IT_number 231", "number '231' is not"),
+        ("_space_group_IT_number x", "number 'x' is not"),
+    ):
+        with pytest.raises(CrystalError, match=reason):
+            decoded(cif(CUBIC.format(5), "Fe1 0 0 0", stated))
+    long = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "x+" * 10_000 + ",y,z"
+    with pytest.raises(CrystalError) as caught:
+        decoded(cif(CUBIC.format(5), "Fe1 0 0 0", long))
+    assert len(str(caught.value)) < 400
+
+
 def test_operations_of_another_setting_are_refused() -> None:
     for cell, setting in ((HEXAGONAL[0], "R"), (RHOMBOHEDRAL[0], "H")):
         stated = f"_symmetry_space_group_name_H-M 'R -3 c :{setting}'"
