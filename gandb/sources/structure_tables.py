@@ -16,7 +16,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
-import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -65,12 +64,8 @@ ID_COLUMNS = ("material_id", "immutable_id", "jid", "mp_id", "mpid", "structure_
 
 MAX_TEXT = 16 * 2**20
 """Most characters of one structure; 10,000 sites in JSON, with properties, have about 5 million."""
-MAX_LITERAL = 2 * 2**20
-"""Most characters of a Python literal: its syntax tree takes a hundred times as much memory."""
-MAX_CHUNK = 4 * 2**30
-"""Most bytes of one column of one row group."""
-MAX_BATCH = 2**28
-"""Most bytes of texts, about, that are decoded at a time."""
+MAX_LITERAL = 2**19
+"""Most characters of a Python literal: its syntax tree takes five hundred times as much memory."""
 
 _LEMAT = ("lattice_vectors", "species_at_sites", "cartesian_site_positions")
 _LEMAT_SITES = {"forces": "forces", "magnetic_moments": "magmom", "charges": "charge"}
@@ -153,7 +148,16 @@ def _read_parquet(member: Member) -> Iterator[Record | Reject]:
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(path_of(member))
         try:
-            file = stack.enter_context(pq.ParquetFile(path))
+            # A text that many rows share is in the file once, and so it stays in memory, which
+            # Arrow can do for plain columns. Facts about the pieces of a column are not asked for:
+            # those of a damaged file end the whole process.
+            with pq.ParquetFile(path) as whole:
+                texts = [
+                    column.path
+                    for column in map(whole.schema.column, range(len(whole.schema)))
+                    if column.physical_type == "BYTE_ARRAY" and "." not in column.path
+                ]
+            file = stack.enter_context(pq.ParquetFile(path, read_dictionary=texts))
             if not _holds(file.schema_arrow.names):
                 yield reject(
                     member,
@@ -162,38 +166,13 @@ def _read_parquet(member: Member) -> Iterator[Record | Reject]:
                     f"name one of them {' or '.join(STRUCTURE_COLUMNS[:4])}",
                 )
                 return
-            for group in range(file.num_row_groups):
-                facts = file.metadata.row_group(group)
-                sizes = [facts.column(i).total_uncompressed_size for i in range(facts.num_columns)]
-                if max(sizes, default=0) > MAX_CHUNK:
-                    yield reject(
-                        member,
-                        number + 1,
-                        f"row group {group + 1} has a column of {max(sizes):,} bytes; at most "
-                        f"{MAX_CHUNK:,} are allowed: write it in smaller row groups",
-                    )
-                    return
-                size = _batch_rows(facts)
-                for batch in file.iter_batches(size, row_groups=[group], use_threads=False):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield _record(member, number, {k: _json_data(v) for k, v in row.items()})
+            for batch in file.iter_batches(_BATCH, use_threads=False):
+                for i in range(len(batch)):
+                    number += 1
+                    (row,) = batch.slice(i, 1).to_pylist()
+                    yield _record(member, number, {k: _json_data(v) for k, v in row.items()})
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             yield reject(member, number + 1, f"the Parquet file cannot be read on: {error}")
-
-
-def _batch_rows(facts: Any) -> int:
-    """Return how many rows of a row group are decoded at a time.
-
-    A text that many rows share is in the file once and in memory once for each of them.
-    """
-    largest = 1
-    for i in range(facts.num_columns):
-        column = facts.column(i)
-        if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
-            in_a_row = math.ceil(column.num_values / max(facts.num_rows, 1))
-            largest = max(largest, column.total_uncompressed_size * in_a_row)
-    return max(1, min(_BATCH, MAX_BATCH // largest))
 
 
 def _json_data(value: Any) -> Any:
@@ -382,32 +361,34 @@ def _leaderboard_reader(side: str) -> Reader:
     """Return the reader of one of the two structures of a row: ``target`` or ``prediction``."""
 
     def read(member: Member) -> Iterator[Record | Reject]:
-        with member.open() as stream:
-            for found in rows(stream, ","):
-                if isinstance(found, RowError):
-                    yield reject(member, found.line, str(found), found.raw)
-                    continue
-                line, row = found
-                try:
-                    yield _side(member, line, row, side)
-                except InputError as error:
-                    yield reject(member, line, f"{side}: {error}", _shown(row))
+        try:
+            with member.open() as stream:
+                for found in rows(stream, ","):
+                    if isinstance(found, RowError):
+                        yield reject(member, found.line, str(found), found.raw)
+                    else:
+                        yield _side(member, *found, side)
+        except READ_ERRORS as error:
+            yield reject(member, 1, f"cannot be read on: {error}")
 
     return read
 
 
-def _side(member: Member, line: int, row: Mapping[str, str], side: str) -> Record:
+def _side(member: Member, line: int, row: Mapping[str, str], side: str) -> Record | Reject:
     if side not in row:
-        raise InputError(f"there is no such column among {', '.join(row)}")
+        return reject(member, line, f"there is no column {side!r} among {', '.join(row)}")
     target = row.get("id", "").strip()
     predicted = side == "prediction"
-    return Record(
-        file=member.name,
-        line=line,
-        external_id=None if predicted else target or None,
-        structure=structure_of(row[side]),
-        extra={"target_id": target} if predicted and target else {},
-    )
+    try:
+        return Record(
+            file=member.name,
+            line=line,
+            external_id=None if predicted else target or None,
+            structure=structure_of(row[side]),
+            extra={"target_id": target} if predicted and target else {},
+        )
+    except InputError as error:
+        return reject(member, line, f"{side}: {error}", _shown(row))
 
 
 JARVIS_LEADERBOARD = Format(
