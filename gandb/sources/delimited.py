@@ -1,7 +1,7 @@
 """Rows of CSV and TSV files, one by one, in the memory of one row.
 
-RFC 4180, with blank lines and, before the names of the columns, ``#`` comments. A row whose quotes
-do not close costs its first line; reading goes on at the next.
+RFC 4180, with blank lines and, before the names of the columns, ``#`` comments. Where the quotes of
+a row are wrong, reading goes on at the next line that is a good row; what is between is that row's.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ class RowError(InputError):
     Attributes:
         line: its line, from 1.
         raw: its text.
+        quotes: whether its quotes are wrong, so that its end is not known.
     """
 
-    def __init__(self, line: int, reason: str, raw: str) -> None:
+    def __init__(self, line: int, reason: str, raw: str, *, quotes: bool = False) -> None:
         super().__init__(reason)
         self.line = line
         self.raw = raw
+        self.quotes = quotes
 
 
 def header_of(head: bytes, delimiter: str) -> list[str]:
@@ -58,11 +60,15 @@ def rows(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, dict[str, str]
     if csv.field_size_limit() < MAX_ROW:
         csv.field_size_limit(MAX_ROW)
     names: list[str] = []
+    lost = False  # within a row whose end is not known
+    short = False  # behind a row that has too few fields
     for found in _records(_lines(stream), delimiter):
         if isinstance(found, RowError):
             if not names:
                 raise found
-            yield found
+            if not (lost or (short and found.quotes)):
+                yield found
+            lost = lost or found.quotes
             continue
         line, cells, raw = found
         if not names:
@@ -71,8 +77,12 @@ def rows(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, dict[str, str]
             if twice:
                 raise InputError(f"line {line}: column {twice[0]!r} is there twice")
         elif len(cells) != len(names):
-            yield RowError(line, f"{len(cells)} fields where {len(names)} are named", raw)
+            # A line without a delimiter is the rest of a text whose first quote is missing.
+            if not (lost or (short and len(cells) == 1)):
+                yield RowError(line, f"{len(cells)} fields where {len(names)} are named", raw)
+            short = len(cells) < len(names)
         else:
+            lost = short = False
             yield line, dict(zip(names, cells, strict=True))
     if not names:
         raise InputError("is empty; its first line must name the columns")
@@ -133,11 +143,15 @@ def _records(
         try:
             cells = _cells(taken, quotes, delimiter)
         except csv.Error as error:
-            yield RowError(number, str(error), _visible(line))
+            yield RowError(number, str(error), _visible(line), quotes=True)
             continue
         for _ in range(ahead):
             waiting.popleft()
-        yield number, cells, _visible("".join(taken))
+        raw = _visible("".join(taken))
+        if all(map(_is_text, cells)):
+            yield number, cells, raw
+        else:
+            yield RowError(number, "it has bytes that are not UTF-8", raw)
         number += ahead
 
 
@@ -152,13 +166,11 @@ def _cells(taken: list[str], quotes: int, delimiter: str) -> list[str]:
         if len(found) != 1:
             raise csv.Error("its quotes are misplaced")
         cells = found[0]
-    for cell in cells:
-        if not cell.isascii():
-            try:
-                cell.encode()
-            except UnicodeEncodeError:
-                raise csv.Error("it has bytes that are not UTF-8") from None
     return cells
+
+
+def _is_text(cell: str) -> bool:
+    return cell.isascii() or not any("\udc80" <= c <= "\udcff" for c in cell)
 
 
 def _visible(text: str) -> str:
