@@ -56,6 +56,8 @@ _AS_PICKLE = (
     "pickles run code when they are read, so this is refused by its name: convert it to CIF, "
     "extxyz or pymatgen JSON where it was made"
 )
+_NOTHING = "it holds no files"
+_EMPTY_READS = 16  # at the end of a stream; tarfile needs two or three
 _NESTED = "packed within an archive: unpack the outer archive first and name the folder"
 
 
@@ -159,6 +161,8 @@ def _of_zip(path: Path, shown: str, size: int) -> Iterator[Member | Reject]:
         yield _reject(shown, f"cannot be read as zip: {what_is_wrong(error)}; is it whole?")
         return
     with archive:
+        if not archive.infolist():
+            yield _reject(shown, _NOTHING)
         total = Allowance(size)
         seen: set[str] = set()
         for info in sorted(archive.infolist(), key=lambda i: i.filename):
@@ -241,6 +245,25 @@ class _Header(tarfile.TarInfo):
         return super()._proc_member(tarfile)  # type: ignore[misc, no-any-return]
 
 
+class _Ending:
+    """A stream that may not be read on and on after its end.
+
+    tarfile goes to the next header by reading over what a member's size says, 10 KiB at a time, and
+    never looks whether anything comes: a size of 2^88 would take for ever.
+    """
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._empty = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self._empty = 0 if data else self._empty + 1
+        if self._empty > _EMPTY_READS:
+            raise EOFError("it ends within a member, or a size in it is wrong")
+        return data
+
+
 class _CutError(tarfile.TarError):
     """The rest of a tar cannot be read."""
 
@@ -262,7 +285,8 @@ def _of_tar(path: Path, shown: str, packing: str, size: int) -> Iterator[Member 
     seen: set[str] = set()
     try:
         source = open_packed(path, packing, size) if packing else open_file(path)
-        with source, tarfile.open(fileobj=source, mode="r|", tarinfo=_Header) as tar:
+        stream = cast("Any", _Ending(source))
+        with source, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as tar:
             while (info := tar.next()) is not None:
                 cast("Any", tar).members.clear()  # which grows without end
                 at += 1
@@ -271,6 +295,8 @@ def _of_tar(path: Path, shown: str, packing: str, size: int) -> Iterator[Member 
                     raise InputError(f"more than {MAX_MEMBERS:,} members: split it")
                 if not info.isdir():
                     yield from _of_tar_member(tar, info, shown, seen, current)
+        if not at:
+            yield _reject(shown, _NOTHING)
     except InputError as error:
         yield _reject(shown, f"{_after(at)}{error}")
     except BROKEN as error:

@@ -442,3 +442,25 @@ def test_folders_nest_deeply(tmp_path: Path) -> None:
         at.mkdir()
     (at / "x.cif").write_bytes(b"data_x")
     assert len(walk(tmp_path)[0]) == 1
+
+
+@pytest.mark.parametrize("size", [b"\x80" + b"\xff" * 11, b"\x80" + bytes(5) + b"\xff" * 6])
+def test_a_size_without_end_does_not_keep_a_tar_busy(tmp_path: Path, size: bytes) -> None:
+    data = bytearray(
+        make_tar(tmp_path / "x.tar", {"a.cif": b"data_a\n", "b.cif": b""}).read_bytes()
+    )
+    at = data.index(b"b.cif")
+    data[at + 124 : at + 136] = size
+    data[at + 148 : at + 156] = b" " * 8
+    data[at + 148 : at + 156] = f"{sum(data[at : at + 512]):06o}\0 ".encode()
+    (tmp_path / "x.tar").write_bytes(data)
+    read, reasons = walk(tmp_path / "x.tar")
+    assert list(read) == ["x.tar/a.cif"]
+    assert "is it whole?" in reasons["x.tar"]
+
+
+def test_archives_without_files_say_so(tmp_path: Path) -> None:
+    paths = [make_zip(tmp_path / "a.zip", {}), make_tar(tmp_path / "b.tar", {})]
+    read, reasons = walk(*paths)
+    assert read == {}
+    assert reasons == dict.fromkeys(["a.zip", "b.tar"], "it holds no files")
