@@ -95,13 +95,14 @@ def json_text(crystal: Crystal, name: str) -> str:
     a, b, c = crystal.lengths.tolist()
     alpha, beta, gamma = crystal.angles.tolist()
     cell = {"a": a, "b": b, "c": c, "alpha": alpha, "beta": beta, "gamma": gamma}
+    given = {} if crystal.charge is None else {"charge": crystal.charge}
     document = {
         "@module": "pymatgen.core.structure",
         "@class": "Structure",
         "charge": crystal.charge or 0,
         "lattice": {"matrix": crystal.lattice.tolist(), **cell, "volume": crystal.volume},
         "sites": sites,
-        "properties": {"gandb_structure_id": name},
+        "properties": {"gandb_structure_id": name, **given},
     }
     return json.dumps(document) + "\n"
 

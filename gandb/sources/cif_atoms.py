@@ -72,7 +72,7 @@ def read_atoms(
 
 
 def _species(
-    what: str, by_type: bool, share: str, states: dict[str, float], known: frozenset[str]
+    what: str, by_type: bool, share: str, states: dict[str, float | None], known: frozenset[str]
 ) -> str | None:
     """Return what sits on a site; None if its occupancy is 0.
 
@@ -166,20 +166,22 @@ def _occupant(text: str, by_type: bool, known: frozenset[str]) -> Occupant:
     return Occupant(options[0], 1.0, state)
 
 
-def _oxidation_states(block: Block) -> dict[str, float]:
+def _oxidation_states(block: Block) -> dict[str, float | None]:
+    """Return the list of types with its numbers, None where it has a type without one."""
     symbols = block.column("_atom_type_symbol") or []
     numbers = block.column("_atom_type_oxidation_number") or []
     if len(symbols) != len(numbers):
         return {}
     found = {symbol: number_of(number) for symbol, number in zip(symbols, numbers, strict=True)}
-    return {symbol: number for symbol, number in found.items() if not math.isnan(number)}
+    return {symbol: None if math.isnan(n) else n for symbol, n in found.items()}
 
 
-def _state(who: Occupant, kind: str, states: dict[str, float]) -> float | None:
+def _state(who: Occupant, kind: str, states: dict[str, float | None]) -> float | None:
     """Return an oxidation state: of the symbol in the list of types, else of the symbol itself."""
-    if kind in states:
-        return states[kind]
-    if who.oxidation_state is not None or not states:
+    listed = states.get(kind)
+    if listed is not None:
+        return listed
+    if who.oxidation_state is not None or kind in states or not states:
         return who.oxidation_state
     of_element = {
         state

@@ -278,7 +278,8 @@ class _Stream:
             self.peek()
             try:
                 value, end = _DECODER.raw_decode(self.text, self.at)
-                if end == len(self.text) and not self.ended:  # the rest of a number may follow
+                # The rest of a number may follow: 1.5 is decoded before what 1.5e- is part of.
+                if end >= len(self.text) - _NEAR_END and not self.ended:
                     self.fill()
                     continue
                 refuse_halves(value, self.text[self.at : end])

@@ -23,7 +23,11 @@ from gandb.sources.oqmd_rest import OQMD_REST
 from gandb.sources.poscar import POSCAR, decode_poscar
 from gandb.sources.pymatgen_json import PYMATGEN_JSON
 from gandb.sources.records import Format, Sites
-from gandb.sources.structure_tables import JARVIS_LEADERBOARD, STRUCTURE_TABLE
+from gandb.sources.structure_tables import (
+    JARVIS_LEADERBOARD,
+    JARVIS_TARGETS,
+    STRUCTURE_TABLE,
+)
 
 HEAD_BYTES = 65_536
 """How much of a member is looked at to tell its format."""
@@ -49,6 +53,7 @@ FORMATS: Mapping[str, Format] = {
         AFLOW_FOLDER,
         PYMATGEN_JSON,
         JARVIS_LEADERBOARD,
+        JARVIS_TARGETS,
         STRUCTURE_TABLE,
     )
 }
