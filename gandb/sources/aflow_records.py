@@ -44,6 +44,7 @@ _LISTS = frozenset(
     "composition forces geometry loop nbondxx positions_cartesian positions_fractional species "
     "species_pp species_pp_ZVAL species_pp_version spinD stoichiometry stress_tensor".split()
 )
+_LAST = "aflowlib_date"
 _TEXTS = frozenset(("auid", "aurl", "compound", "prototype"))
 _PER_CELL = {
     "energy_cell": "energy_per_atom",
@@ -254,6 +255,11 @@ def read_out(member: Member) -> Iterator[Record | Reject]:
                 continue
             try:
                 said = _keywords(data.decode().strip())
+                if not data.endswith(b"\n") and _LAST not in said:
+                    raise InputError(
+                        f"it ends without a line break and without {_LAST}, with which AFLOW ends "
+                        "an entry: is it cut off?"
+                    )
             except (InputError, UnicodeDecodeError) as error:
                 yield reject(member, line, str(error), data.decode(errors="backslashreplace"))
             else:

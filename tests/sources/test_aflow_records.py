@@ -322,7 +322,9 @@ def test_bad_records(changed: dict[str, Any], reason: str) -> None:
     [
         (b"aurl=aflowlib:x | auid=\xff", "utf-8"),
         ("aurl=aflowlib:x | nonsense", "keyword=value"),
-        ("aurl=aflowlib:x | auid=aflow:1", "neither"),
+        ("aurl=aflowlib:x | auid=aflow:1\n", "neither"),
+        ("aurl=aflowlib:x | auid=aflow:1 | compound=Cl1Na", "cut off"),
+        ("aurl=aflowlib:x | auid=aflow:1 | aflowlib_date=2015", "neither"),
     ],
 )
 def test_bad_lines(text: str | bytes, reason: str) -> None:
