@@ -138,7 +138,7 @@ def _tables(source: str, read: list[_Read], symprecs: Sequence[float]) -> Part:
     composition_ids = unique.ids[unique.inverse]
     formulas, units = _formulas(read, batch, composition_ids)
     structure_ids = [r.crystal.id if r.crystal else None for r in read]
-    extra = [_extra_text(r.record) for r in read]
+    extra = [_extra_text(r.record, shown) for r, shown in zip(read, formulas, strict=True)]
     properties = {
         name: np.array([_number(r.record.properties.get(name)) for r in read], np.float64)
         for name in PROPERTIES
@@ -336,8 +336,11 @@ def _text(text: str | None) -> str | None:
     return plain.encode(errors="replace").decode() if not plain.isascii() else plain
 
 
-def _extra_text(record: Record) -> str | None:
+def _extra_text(record: Record, shown: str) -> str | None:
+    """Write what else the source says, a formula that the structure has not included."""
     extra = dict(record.extra)
+    if record.formula is not None and record.formula.strip() != shown:
+        extra.setdefault("stated_formula", record.formula)
     return _json(extra) if extra else None
 
 

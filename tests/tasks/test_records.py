@@ -279,6 +279,25 @@ def test_a_failed_symmetry_search_is_kept_as_an_error(
     assert sorted(map(str, numbers)) == ["221"] * 4 + ["None"] * 3
 
 
+def test_a_formula_that_the_structure_has_not_is_kept_beside(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    lattice = [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
+    sites = [{"species": [{"element": s, "occu": 1}], "abc": x} for s, x in zip(
+        ("Cs", "Cl"), CSCL, strict=True)]  # fmt: skip
+    structure = {"lattice": {"matrix": lattice}, "sites": sites, "@class": "Structure"}
+    documents = [
+        {"material_id": f"mp-{i}", "formula_pretty": formula, "structure": structure}
+        for i, formula in enumerate(("CsCl", "Cs2Cl2", "CsHCl"), 1)
+    ]
+    (tmp_path / "summary.json").write_text(json.dumps(documents))
+    work(store, records_job("mp", [tmp_path / "summary.json"]))
+    rows = {r["external_id"]: r for r in _rows(store, sa.select(entry))}
+    assert [rows[f"mp-{i}"]["formula"] for i in (1, 2, 3)] == ["CsCl", "Cs2Cl2", "CsCl"]
+    assert [rows[f"mp-{i}"]["formula_units"] for i in (1, 2, 3)] == [1, 2, 1]
+    stated = [(rows[f"mp-{i}"]["extra"] or {}).get("stated_formula") for i in (1, 2, 3)]
+    assert stated == [None, None, "CsHCl"]
+
+
 def test_aliases_lead_to_the_entry(store_url: str, tmp_path: Path) -> None:
     store = make_store(store_url, tmp_path)
     cif = (
