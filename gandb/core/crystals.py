@@ -145,9 +145,15 @@ class Crystal:
 
         Where no multiple of up to 9,999 atoms is exact, as with three digits of occupancy on many
         sites, it is the nearest of that size; ``species`` keeps the occupancies as they are.
+
+        Raises:
+            CrystalError: an ordered cell has a reduced formula of more than 9,999 atoms.
         """
         if self.ordered:
-            return {symbol: round(amount) for symbol, amount in self.amounts.items()}
+            atoms = {symbol: round(amount) for symbol, amount in self.amounts.items()}
+            if sum(atoms.values()) > MAX_ATOMS * math.gcd(*atoms.values()):
+                raise CrystalError(f"its reduced formula has more than {MAX_ATOMS:,} atoms")
+            return atoms
         totals: dict[str, Fraction] = {}
         for site in self.occupants:
             for occupant in site:

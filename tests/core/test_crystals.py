@@ -658,3 +658,12 @@ def test_records_are_frozen() -> None:
     for values in (record.lengths, record.angles, record.frac_coords):
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 1.0
+
+
+def test_a_reduced_formula_has_a_bound() -> None:
+    side = np.arange(22) / 22
+    coords = np.stack(np.meshgrid(side, side, side[:21]), -1).reshape(-1, 3)[:10_000]
+    cell = {"lengths": [100.0] * 3, "angles": [90.0] * 3, "frac_coords": coords}
+    assert crystal(species=["Fe"] * 10_000, **cell).counts() == {"Fe": 10_000}
+    with pytest.raises(CrystalError, match="more than 9,999 atoms"):
+        crystal(species=["Fe"] * 9_999 + ["O"], **cell).counts()
