@@ -137,9 +137,9 @@ _PROVIDERS = (
 """OPTIMADE providers: name, title, base URL, page size.
 
 Addresses: the federation's list of providers, https://providers.optimade.org (repository
-Materials-Consortia/providers, ``src/index-metadbs/*/v1/links.json`` of 2026-02-27); odbx, odbx-gnome,
-mc3d and mc2d as public clients name them. Page sizes: what the providers were found to allow by the
-OPTIMADE client 2.1.0 of npm (its ``prefetched.json``); 100 where it says nothing.
+Materials-Consortia/providers, ``src/index-metadbs/*/v1/links.json`` of 2026-02-27); odbx,
+odbx-gnome, mc3d and mc2d as public clients name them. Page sizes: what the providers were found to
+allow by the OPTIMADE client 2.1.0 of npm (its ``prefetched.json``); 100 where it says nothing.
 """
 
 _ELEMENTS = 'elements HAS ALL "Li","O" AND nelements<=3'

@@ -402,7 +402,9 @@ def test_nothing_is_left_behind(tmp_path: Path, how: str) -> None:
     assert not list(place.iterdir())
 
 
-def test_no_room_ends_the_import_rather_than_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_ends_the_import_rather_than_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import duckdb
 
     def full(*_: Any) -> Iterator[Chunk]:
