@@ -21,6 +21,7 @@ from gandb.core.crystals import CARTESIAN_PROPERTIES, MAX_SITES
 from gandb.core.elements import SYMBOLS
 from gandb.core.errors import InputError
 from gandb.sources.base import Reject
+from gandb.sources.quantities import is_cut_short
 from gandb.sources.records import Format, Member, Record, Sites, reject
 
 MAX_LINE_BYTES = 2**20
@@ -255,6 +256,10 @@ def _columns(
     if not np.isfinite(coords).all():
         at = int(np.argmin(np.isfinite(coords).all(axis=1)))
         raise InputError(f"atom {at + 1}: its position is not finite")
+    kind, where = list(places.values())[-1]
+    last = [_text(word) for row in rows for word in row[where]] if kind == "R" else []
+    if not frame.rows[-1].endswith(b"\n") and is_cut_short(last):
+        raise InputError(f"atom {len(rows)}: its last number is cut off, and so is the file")
     sites: dict[str, Sequence[Any]] = {}
     for name, (kind, where) in places.items():
         if (kept := _SITE_NAMES.get(name)) is None:

@@ -20,6 +20,7 @@ from gandb.core.elements import ATOMIC_NUMBERS
 from gandb.core.errors import InputError
 from gandb.core.species import ISOTOPES
 from gandb.sources.base import Reject
+from gandb.sources.quantities import is_cut_short
 from gandb.sources.records import Encoded, Format, Member, Record, Sites, reject
 
 MAX_BYTES = 2**23
@@ -66,6 +67,8 @@ def decode_poscar(text: str) -> Sites:
     begin = at + 1
     coords, rest = _coordinates(lines, begin, total)
     _check_end(lines, begin + total, total)
+    if len(lines) == begin + total and not text.endswith(("\n", "\r")) and not any(rest):
+        _check_last(lines, begin)
     flags = _flags(rest, begin) if selective else []
     labels = _labels(rest, 3 if selective else 0)
     if not labels and not text.endswith("\n") and _labels(rest[:-1], 3 if selective else 0):
@@ -192,6 +195,11 @@ def _check_end(lines: Sequence[str], at: int, total: int) -> None:
             f"line {at + 1}: coordinates beyond the {total} sites that are announced: the counts "
             "are wrong"
         )
+
+
+def _check_last(lines: Sequence[str], begin: int) -> None:
+    if is_cut_short([word for line in lines[begin:] for word in line.split()]):
+        raise InputError(f"line {len(lines)}: its last number is cut off, and so is the file")
 
 
 def _flags(rest: Sequence[Sequence[str]], begin: int) -> list[list[bool]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gandb.core.errors import InputError
@@ -84,3 +84,13 @@ def properties_of(
             found[name] = value if factor == 1.0 else value * factor
             used.add(path)
     return found, used
+
+
+def is_cut_short(words: Sequence[str]) -> bool:
+    """Whether the last of some numbers was cut off within its digits.
+
+    It was if all others have as many decimals, six at least, and it has fewer: so programs write
+    coordinates. Worth asking only where a file ends with the number and without a line break.
+    """
+    decimals = [len(word.partition(".")[2]) for word in words]
+    return len(decimals) > 1 and len(set(decimals[:-1])) == 1 and decimals[0] > max(5, decimals[-1])

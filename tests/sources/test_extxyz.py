@@ -303,3 +303,15 @@ def test_mutations_never_crash() -> None:
                 with contextlib.suppress(InputError):
                     one.structure.crystal()
     assert min(outcomes.values()) > 50
+
+
+def test_a_last_number_that_is_cut_off_is_refused() -> None:
+    """At no place can a file that a program wrote be cut into another structure."""
+    places = [[0.12345678, 0.25, 0.75], [2.5, 2.61234567, 2.71234567]]
+    text = written([Atoms("NaCl", places, cell=[5, 5, 5], pbc=True)])
+    whole = only(text)[1].crystal().id
+    for at in range(1, len(text)):
+        for found in records(text[:at]):
+            if isinstance(found, Record):
+                assert isinstance(found.structure, Sites)
+                assert found.structure.crystal().id == whole, text[:at]

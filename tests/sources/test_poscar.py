@@ -358,3 +358,15 @@ def test_mutations_never_crash() -> None:
                 outcome = "crystal"
             outcomes[outcome] += 1
     assert min(outcomes.values()) > 10
+
+
+def test_a_last_number_that_is_cut_off_is_refused() -> None:
+    """At no place can a file that a program wrote be cut into another structure."""
+    handle = io.StringIO()
+    places = [[0.12345678, 0.25, 0.75], [2.5, 2.61234567, 2.71234567]]
+    write_vasp(handle, Atoms("NaCl", places, cell=[5, 5, 5], pbc=True), direct=False)
+    text = handle.getvalue()
+    whole = decode_poscar(text).crystal().id
+    for at in range(len(text)):
+        with contextlib.suppress(InputError):
+            assert decode_poscar(text[:at]).crystal().id == whole, text[:at]
