@@ -149,6 +149,10 @@ def test_one_version_everywhere() -> None:
     assert newest[1] == gandb.__version__
 
 
+NAMESPACES = {"ruamel": "ruamel-yaml"}
+"""Packages that several distributions share, and which of these is meant."""
+
+
 def required() -> set[str]:
     """Normalised names of every distribution that the core or an extra asks for."""
     project = SETTINGS["project"]
@@ -171,7 +175,8 @@ def test_what_is_imported_is_required() -> None:
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     found[node.module.partition(".")[0]] = str(path)
     foreign = {name for name in found if name not in sys.stdlib_module_names}
-    undeclared = {n for n in foreign - {"gandb", "tests"} if normal(n) not in required()}
+    named = {n: NAMESPACES.get(n, normal(n)) for n in foreign - {"gandb", "tests"}}
+    undeclared = {n for n, distribution in named.items() if distribution not in required()}
     assert {name: found[name] for name in undeclared} == {}
 
 

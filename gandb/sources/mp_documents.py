@@ -329,7 +329,7 @@ def _yaml(data: bytes) -> Any:
         from ruamel.yaml import YAML
         from ruamel.yaml.error import YAMLError
     except ModuleNotFoundError:
-        raise MissingExtraError.for_package("ruamel.yaml", "pymatgen") from None
+        raise MissingExtraError.for_package("ruamel.yaml", "structures") from None
     try:
         content = YAML(typ="safe", pure=True).load(data.decode())
     except UnicodeDecodeError:

@@ -170,7 +170,7 @@ def test_a_job_in_full(lab: str) -> None:
 def test_the_same_again_says_so_and_prints_the_same(lab: str, tables: list[Path]) -> None:
     outcome = Outcome("import", "mp", *tables, "--json", store=lab)
     assert outcome.code == 0
-    assert "these files were imported before; nothing is new" in outcome.err
+    assert "this was imported before; nothing is new" in outcome.err
     assert outcome.rows[0]["entries"] > 0
     outcome = Outcome("dataset", "create", "d", "--where", "source = 'mp'", "--json", store=lab)
     assert "nothing changed since d@1" in outcome.err
@@ -254,8 +254,8 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("schema", "generate"), 3, "known: generated"),
     (("sql", "SELECT nothing FROM entries"), 6, "nothing"),
     (("sql", "DELETE FROM entry"), 6, ""),
-    (("import",), 2, "give --sample alone"),
-    (("import", "mp"), 2, "name the files"),
+    (("import",), 2, "a source with --live, or --sample"),
+    (("import", "mp"), 2, "name a source with its files"),
     (("import", "mpp", "x.csv"), 3, "known: mp, aflow, oqmd"),
     (("import", "mp", "none.csv"), 4, "cannot read none.csv"),
     (("import", "mp", "TABLE", "--map", "gap"), 2, "write COLUMN=MEANING"),

@@ -864,3 +864,21 @@ def test_mutations_never_crash() -> None:
                 with contextlib.suppress(InputError):
                     decode_cif(one.structure.text).crystal()
     assert min(outcomes.values()) > 50
+
+
+def test_a_file_that_may_be_cut_within_its_atoms_is_refused() -> None:
+    """Without a formula, a row that is the last of a file needs its line break."""
+    lines = [f"_cell_length_{x} 4" for x in "abc"]
+    lines += [f"_cell_angle_{x} 90" for x in ("alpha", "beta", "gamma")]
+    tags = "label fract_x fract_y fract_z type_symbol".split()
+    lines += ["loop_", *(f"_atom_site_{tag}" for tag in tags), "Si1 0 0 0 Si", "Si2 .5 .5 .5 Si"]
+    text = "\n".join(["data_a", *lines])
+    whole = [text + end for end in ("\n", "\r\n", "\n#END", "\n\n")]
+    for each in whole:
+        data = each.encode()
+        (found,) = CIF.read(Member("a.cif", len(data), partial(io.BytesIO, data)))
+        assert isinstance(found, Record), found
+    for cut in (text, text[:-1], text[:-2], text[:-15], "data_a\n"):
+        data = cut.encode()
+        (refused,) = CIF.read(Member("a.cif", len(data), partial(io.BytesIO, data)))
+        assert isinstance(refused, Reject), cut

@@ -299,7 +299,7 @@ def test_bad_yaml(text: str | bytes, reason: str) -> None:
 
 def test_without_a_reader_of_yaml_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
-    with pytest.raises(MissingExtraError, match=r"gandb\[pymatgen\]"):
+    with pytest.raises(MissingExtraError, match=r"gandb\[structures\]"):
         list(MP_LEGACY.read(text_member("pretty_formula: Si", "a.yaml")))
 
 
