@@ -120,6 +120,12 @@ def _read(member: Member) -> Iterator[Record | Reject]:
 
 Found = tuple[int, str, Block, Block] | Reject
 
+_CUT = (
+    "it may be cut off: the file ends here without a line break, and no formula tells whether all "
+    "atoms are there; if it is whole, end it with a line break"
+)
+_BARE = "a block without any values: is the file cut off?"
+
 
 def _records(member: Member) -> Iterator[Found]:
     """Yield line, text, block and shared header of every block with atoms, or a reject."""
@@ -134,8 +140,10 @@ def _records(member: Member) -> Iterator[Found]:
                     if isinstance(one, Reject):
                         yield one
                         continue
-                    _, _, block = one
-                    if has_atoms(block):
+                    _, text, block = one
+                    if _may_be_cut(block, piece.data):
+                        yield reject(member, one[0], _CUT if block.values else _BARE, text)
+                    elif has_atoms(block):
                         yield (*one, header)
                     elif block.column("_cell_length_a"):
                         line = one[0]
@@ -144,6 +152,19 @@ def _records(member: Member) -> Iterator[Found]:
                         header = Block("", header.values | _shared(block))
     except (InputError, OSError) as error:
         yield reject(member, begin, str(error))
+
+
+def _may_be_cut(block: Block, data: bytes) -> bool:
+    """Whether a file may end within its atoms, or before the first, and nothing would tell."""
+    if not block.values:
+        return True
+    last = next(reversed(block.values))
+    return (
+        last.startswith("_atom_site_")
+        and not data.endswith((b"\n", b"\r"))
+        and not data.rpartition(b"\n")[2].startswith(b"#")
+        and block.text("_chemical_formula_sum") is None
+    )
 
 
 def _of_piece(

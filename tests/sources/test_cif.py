@@ -11,6 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -878,7 +879,7 @@ def test_a_file_that_may_be_cut_within_its_atoms_is_refused() -> None:
         data = each.encode()
         (found,) = CIF.read(Member("a.cif", len(data), partial(io.BytesIO, data)))
         assert isinstance(found, Record), found
-    for cut in (text, text[:-1], text[:-2], text[:-15], "data_a\n"):
+    for cut in (text, text[:-1], text[:-2], text[:-16], text[:-17], "data_a\n"):
         data = cut.encode()
         (refused,) = CIF.read(Member("a.cif", len(data), partial(io.BytesIO, data)))
         assert isinstance(refused, Reject), cut
