@@ -331,10 +331,14 @@ def _float(word: str) -> float:
 # --- reader ------------------------------------------------------------------------------
 
 
+_OTHERS = (".cif", ".csv", ".db", ".extxyz", ".json", ".jsonl", ".parquet", ".sql", ".tsv", ".xyz")
+"""Endings of files that are none, whatever else they are called."""
+
+
 def _fits(name: str, head: bytes) -> bool:
     last = PurePosixPath(name).name
     if last.startswith(_KINDS) or last.endswith((".vasp", ".poscar", ".contcar")):
-        return PurePosixPath(last).suffix not in (".cif", ".json", ".csv", ".xyz", ".extxyz", ".db")
+        return PurePosixPath(last).suffix not in _OTHERS
     if PurePosixPath(last).suffix not in ("", ".txt", ".dat") or b"\0" in head:
         return False
     lines = head[:4_096].decode(errors="replace").splitlines()

@@ -14,6 +14,7 @@ from gandb.sources.files import COMPRESSIONS, READERS
 from gandb.sources.formats import FORMATS, HEAD_BYTES, format_of
 from gandb.sources.records import Format, Member, Record, reject
 
+_WIDE = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -55,6 +56,9 @@ def read_member(member: Member, form: Format | None = None) -> Iterator[Record |
             yield reject(member, 0, "it is empty")
             return
         chosen = form or format_of(member.name, head)
+        if chosen is None and head.startswith(_WIDE):
+            yield reject(member, 0, "it is UTF-16 or UTF-32: save it as UTF-8")
+            return
         if chosen is None:
             shown = head[:200].decode(errors="replace")
             yield reject(
