@@ -195,10 +195,14 @@ def _candidates(
 def _live(store: Store, source: str, asked: dict[str, Any], options: dict[str, Any]) -> JobSpec:
     """Describe a fetch; one that was broken off is gone on with rather than begun anew."""
     from gandb.jobs import queue
+    from gandb.sources.live import LIVE
     from gandb.tasks.fetching import live_spec
     from gandb.tasks.records import KIND, records_job
 
-    spec = records_job(source, live=live_spec(source, **asked, asked_at=queue.now()), **options)
+    # Any other name with an address is an OPTIMADE provider of the user's.
+    server = "optimade" if asked["endpoint"] and source not in LIVE else source
+    source = source.removesuffix("-optimade")  # another door to the same database
+    spec = records_job(source, live=live_spec(server, **asked, asked_at=queue.now()), **options)
 
     def plain(data: Any) -> Any:
         live = {k: v for k, v in (data["live"] or {}).items() if k != "asked_at"}

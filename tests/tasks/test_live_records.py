@@ -178,3 +178,34 @@ def test_no_more_come_in_than_were_asked_for(tmp_path: Path, limit: int) -> None
     with Replay(structures(N), replay.optimade()).running() as server:
         work(store, spec(server.url, limit=limit))
     assert [s["n_entries"] for s in snapshots(store)] == [limit]
+
+
+def test_the_command_line_goes_on_with_a_fetch_that_broke_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from gandb.cli.app import app
+
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    plain, left = fetching._save, [2]
+
+    def dying(context: Any, listed: Any, *, complete: bool) -> None:
+        plain(context, listed, complete=complete)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetching, "_save", dying)
+    with Replay(structures(N), replay.optimade()).running() as server:
+        command = ["--store", str(tmp_path / "store"), "import", "salts", "--live", "--endpoint",
+                   f"{server.url}/optimade", "--page-size", "10", "--json"]  # fmt: skip
+        broken = CliRunner().invoke(app, command)
+        assert broken.exit_code == 130, broken.stderr
+        whole = CliRunner().invoke(app, command)
+        assert whole.exit_code == 0, whole.stderr
+        assert "going on with job" in whole.stderr
+        asked = [path for path, _ in server.asked if "structures" in path]
+    assert len(asked) == N // 10, "no page was asked for twice"
+    (snapshot,) = snapshots(store)
+    assert (snapshot["source"], snapshot["n_entries"]) == ("salts", N)
