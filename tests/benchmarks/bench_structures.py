@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 import zipfile
@@ -85,6 +87,50 @@ def _by_hand(paths: list[Path], folder: Path) -> float:
     return (time.perf_counter() - started) * total / len(texts)
 
 
+class _Memory:
+    """The peak of memory that this process's descendants hold together, where /proc tells it.
+
+    What several of them share is counted once (proportional set size).
+    """
+
+    def __init__(self) -> None:
+        self.peak_gb = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> _Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.25):
+            held = sum(map(_held, _descendants(os.getpid())))
+            self.peak_gb = max(self.peak_gb, held * 1024 / 1e9)
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    children = [int(word) for word in text.split()]
+    return children + [d for child in children for d in _descendants(child)]
+
+
+def _held(pid: int) -> int:
+    """Return the proportional set size of a process in KiB; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
 def _timed(store: str, *arguments: str | Path) -> tuple[data.Measured, dict[str, int]]:
     done = data.gandb(store, "import", *arguments, "--json")
     (row,) = json.loads(done.output)
@@ -123,7 +169,8 @@ def _cifs(report: Callable[..., None], paths: list[Path], folder: Path) -> None:
 
 def _again(report: Callable[..., None], name: str, store: Path, source: str, path: Path) -> None:
     data.gandb(str(store), "init", store)
-    done, row = _timed(str(store), source, path)
+    with _Memory() as memory:
+        done, row = _timed(str(store), source, path)
     again, _ = _timed(str(store), source, path)
     (counted,) = json.loads(
         data.gandb(str(store), "sql", "--json", "SELECT count(*) AS n FROM entry").output
@@ -135,5 +182,6 @@ def _again(report: Callable[..., None], name: str, store: Path, source: str, pat
     report(f"{name}.seconds", done.seconds, "s")
     report(f"{name}.rate", row["entries"] / done.seconds, "entries/s")
     report(f"{name}.megabytes_per_s", path.stat().st_size / 1e6 / done.seconds, "MB/s")
-    report(f"{name}.rss_gb", done.rss_gb, "GB, the command; its helpers less")
+    report(f"{name}.rss_gb", done.rss_gb, "GB, the command's own process")
+    report(f"{name}.all_processes_gb", memory.peak_gb, "GB, with the processes beside it")
     report(f"{name}.again.share", again.seconds / done.seconds, "of the first time")
