@@ -6,6 +6,7 @@ Every time is of a whole command, with symmetry, until it has committed and ende
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -113,11 +114,11 @@ class _Memory:
 
 
 def _descendants(pid: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return []
-    children = [int(word) for word in text.split()]
+    """List the processes that a process and its children started, whichever thread it was."""
+    children: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            children += map(int, listed.read_text().split())
     return children + [d for child in children for d in _descendants(child)]
 
 
