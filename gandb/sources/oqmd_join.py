@@ -109,6 +109,7 @@ def join_dump(member: Member, folder: Path) -> Iterator[Reject | Chunk]:
         "autoload_known_extensions": False,
     }
     with duckdb.connect(":memory:", config=settings) as connection:
+        connection.execute("SET enable_progress_bar = false")  # it would print on stdout
         join = _Join(member, connection, folder)
         yield from join.read()
     if join.complete:

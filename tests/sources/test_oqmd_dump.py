@@ -422,3 +422,31 @@ def test_which_files_are_of_this_format() -> None:
     assert not OQMD_DUMP.fits("other.sql", b"-- MySQL dump\nCREATE TABLE `users` (`id` int);\n")
     assert not OQMD_DUMP.fits("blog.sql", b"CREATE TABLE `entries` (`id` int, `text` longtext);")
     assert not OQMD_DUMP.fits("a.json", b'[{"entry_id": 1}]')
+
+
+def test_nothing_is_printed_among_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where DuckDB takes a program for a session, it shows on stdout how far it is."""
+    asked: list[str] = []
+
+    class Watched:
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self._connection = connect(*args, **options)
+
+        def __enter__(self) -> Watched:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._connection.close()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._connection, name)
+
+        def execute(self, statement: str, *more: Any) -> Any:
+            asked.append(statement)
+            return self._connection.execute(statement, *more)
+
+    connect = oqmd_join.duckdb.connect
+    monkeypatch.setattr(oqmd_join.duckdb, "connect", Watched)
+    assert list(read_oqmd_dump(member(dump())))
+    assert asked[0] == "SET enable_progress_bar = false"
+    assert len(asked) > 1
