@@ -138,10 +138,15 @@ class Merger:
 
     @contextmanager
     def _registered(self, rows: pa.Table) -> Iterator[str]:
-        """Let DuckDB see Arrow's memory under a name."""
+        """Let DuckDB see Arrow's memory under a name, to be read once.
+
+        DuckDB keeps what was registered until the transaction ends, so it is given a reader, which
+        lets go of the rows when it has been read, and not the rows.
+        """
         driver: Any = self._connection.connection.driver_connection
         name = _new_name()
-        driver.register(name, rows)
+        batches = iter(rows.to_batches())
+        driver.register(name, pa.RecordBatchReader.from_batches(rows.schema, batches))
         try:
             yield name
         finally:

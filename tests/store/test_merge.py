@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -335,3 +336,18 @@ def test_a_table_that_others_use_is_filled_row_by_row(postgres_database: str) ->
         assert reader.execute(sa.select(tables.check_result)).all() == []
     with store.read() as reader:
         assert len(reader.execute(sa.select(tables.check_result)).all()) == MANY
+
+
+def test_what_was_merged_is_let_go_before_the_transaction_ends(tmp_path: Path) -> None:
+    """DuckDB keeps what is registered with it until then: a long import would hold all its rows."""
+    store = Store.create(Settings(store=str(tmp_path / "store")))
+    with store.write() as tx:
+        tx.limit_memory("200MB")
+        before = pa.total_allocated_bytes()
+        for i in range(20):
+            keys = [f"{i}-{k}-" + "x" * 1_000 for k in range(2_000)]
+            rows = pa.table({"key": keys, "value": ["v"] * len(keys)})
+            assert tx.merge(tables.setting, rows) == len(keys)
+            assert tx.merge(tables.setting, rows) == 0
+            del rows, keys
+        assert pa.total_allocated_bytes() - before < 8_000_000  # of 40 MB that went in
