@@ -58,14 +58,6 @@ class Transaction:
         """Drop a temporary relation."""
         self._merger.unstage(name)
 
-    def limit_memory(self, limit: str) -> None:
-        """Keep DuckDB's memory for this transaction below a size such as ``400MB``.
-
-        What does not fit goes to disk, inside the store. A server looks after its own memory.
-        """
-        if self.connection.dialect.name == "duckdb":
-            self.connection.exec_driver_sql(f"SET memory_limit = '{limit}'")
-
     def insert_new(self, table: sa.Table, row: dict[str, Any]) -> bool:
         """Insert one row unless its key is there; return whether it was new.
 

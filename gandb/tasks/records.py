@@ -38,8 +38,6 @@ from gandb.validation.symmetry import SYMPREC
 KIND = "import_records"
 PARSER = "1"
 """Version of the readers: raised when the same file gives other records."""
-MEMORY = "200MB"
-"""What DuckDB may hold while it merges an import; the rest of it lies on disk."""
 MERGED = 10
 """Parts that enter the store at a time."""
 _FILE = ("name", "sha256", "size")
@@ -327,7 +325,6 @@ class _Import:
 
     def __call__(self, tx: Transaction) -> None:
         own = self.snapshot["id"]
-        tx.limit_memory(MEMORY)
         tx.insert_new(tables.source_snapshot, self.snapshot)
         for number, file in enumerate(self.files):
             if file.get("kept"):

@@ -342,7 +342,6 @@ def test_what_was_merged_is_let_go_before_the_transaction_ends(tmp_path: Path) -
     """DuckDB keeps what is registered with it until then: a long import would hold all its rows."""
     store = Store.create(Settings(store=str(tmp_path / "store")))
     with store.write() as tx:
-        tx.limit_memory("200MB")
         before = pa.total_allocated_bytes()
         for i in range(20):
             keys = [f"{i}-{k}-" + "x" * 1_000 for k in range(2_000)]
