@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from gandb.core.errors import InputError
 from gandb.sources.base import Reject
+from gandb.sources.quantities import reach
 
 MAX_BYTES = 2**31 - 1
 """Most bytes of one file after unpacking."""
@@ -106,11 +107,11 @@ class RecordTable:
         if name in self.columns:
             return True
         path = "." in name and name.partition(".")[0] in self.columns
-        return path and any(_reach(record, name) is not None for record in self.records)
+        return path and any(reach(record, name) is not None for record in self.records)
 
     def column(self, name: str) -> list[Any]:
         """Return the value at a key or dotted path of every record, None where there is none."""
-        return [_reach(record, name) for record in self.records]
+        return [reach(record, name) for record in self.records]
 
     def texts(self, name: str) -> pa.StringArray:
         """Return the values (n,) as trimmed strings; empty is null."""
@@ -416,18 +417,6 @@ _ENCODER = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 )
 """Writes what `gandb.core.ids.canonical_json` writes; made once since rows are many."""
-
-
-def _reach(record: dict[str, Any], name: str) -> Any:
-    """Return the value at a key, or at a dotted path of keys; None if there is none."""
-    if name in record or "." not in name:
-        return record.get(name)
-    value: Any = record
-    for key in name.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
 
 
 def _extra(values: dict[str, Any]) -> str | None:
