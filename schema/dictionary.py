@@ -17,6 +17,7 @@ _TYPE_NAMES: dict[type, str] = {
     sa.Double: "double",
     sa.Integer: "integer",
     sa.JSON: "json",
+    sa.LargeBinary: "blob",
     sa.SmallInteger: "smallint",
     sa.Text: "text",
     sa.Uuid: "uuid",

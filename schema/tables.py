@@ -18,6 +18,12 @@ from gandb.schema.datasets import (
     dataset_number,
     dataset_version,
 )
+from gandb.schema.identity import (
+    candidate_novelty,
+    comparison,
+    material_member,
+    structure_key,
+)
 from gandb.schema.jobs import job, job_attempt, job_chunk, job_event, setting
 from gandb.schema.materials import (
     composition,
@@ -42,9 +48,11 @@ from gandb.schema.structures import structure, structure_symmetry
 __all__ = [
     "blob",
     "candidate",
+    "candidate_novelty",
     "candidate_record",
     "check_result",
     "checkpoint",
+    "comparison",
     "composition",
     "composition_element",
     "dataset",
@@ -59,6 +67,7 @@ __all__ = [
     "job_attempt",
     "job_chunk",
     "job_event",
+    "material_member",
     "metadata",
     "metric",
     "model",
@@ -69,5 +78,6 @@ __all__ = [
     "snapshot_reject",
     "source_snapshot",
     "structure",
+    "structure_key",
     "structure_symmetry",
 ]

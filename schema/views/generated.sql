@@ -19,7 +19,13 @@ SELECT
     g.cnen_default, -- = candidate.cnen_default
     g.cnen_matgan, -- = candidate.cnen_matgan
     g.novel, -- = candidate.novel
+    (ARRAY['known', 'structure', 'prototype', 'substitution', 'composition'])[n.level + 1] AS novelty, -- text | What is new in its structure against all references that it was compared with, see the view novelty; null if with none. | | gandb: least of candidate_novelty
+    m.material_id, -- = material_member.material_id
     g.checkpoint_id, -- = candidate.checkpoint_id
     g.elements -- = candidate.elements
 FROM candidate AS g
 JOIN checkpoints AS k ON k.checkpoint_id = g.checkpoint_id
+LEFT JOIN (
+    SELECT candidate_id, min(level) AS level FROM candidate_novelty GROUP BY candidate_id
+) AS n ON n.candidate_id = g.id
+LEFT JOIN material_member AS m ON m.structure_id = g.structure_id AND m.standard

@@ -91,6 +91,8 @@ def _value(column: sa.Column[Any], i: int) -> Any:
         return dt.datetime(2025, 2, 3, 4, 5, 6, 789 + i)
     if isinstance(kind, sa.JSON):
         return {"n": i, "text": 'é "q"\n', "list": [1.5, None]}
+    if isinstance(kind, sa.LargeBinary):
+        return bytes([0, 255, 10, 34, 39, i])
     if isinstance(kind, sa.ARRAY):
         text = isinstance(kind.item_type, sa.String)
         return ["Fe", "O", str(i)] if text else [0.1, 1e-8 * i, -2.5]
@@ -102,6 +104,8 @@ def _value(column: sa.Column[Any], i: int) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return json.dumps(value, sort_keys=True)
+    if isinstance(value, (bytes, memoryview)):
+        return bytes(value).hex()
     return str(value)
 
 

@@ -18,6 +18,7 @@ from gandb.store import Store
 NUMBERS = {"bigint", "integer", "smallint", "double"}
 DUCKDB_TYPES = {"VARCHAR": "text", "VARCHAR[]": "text[]", "DOUBLE[]": "double[]"}
 POSTGRES_TYPES = {
+    "bytea": "blob",
     "double precision": "double",
     "double precision[]": "double[]",
     "jsonb": "json",
@@ -26,7 +27,7 @@ POSTGRES_TYPES = {
 UNITS = {
     "", LABEL, "1", "rows", "atoms", "elements", "formula units", "samples", "steps", "bytes",
     "chunks", "attempts", "iterations", "iterations or samples", "atoms/atoms", "UTC",
-    "sites", "cell edges", "degrees", "Å", "Å³", "e",
+    "sites", "structures", "pairs", "cell edges", "degrees", "Å", "Å³", "e",
     "eV", "eV/atom", "Å³/atom", "GPa", "K", "W/(m K)", "1/K", "μB",
 }  # fmt: skip
 
