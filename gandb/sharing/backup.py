@@ -137,6 +137,8 @@ def _portable_type(type_: Any) -> pa.DataType:
         return pa.int64()
     if isinstance(type_, sa.Integer):
         return pa.int32()
+    if isinstance(type_, sa.LargeBinary):
+        return pa.string()  # hexadecimal
     return pa.float64() if isinstance(type_, sa.Float) else pa.string()
 
 
@@ -150,6 +152,11 @@ def _stream(
         name = quote(column.name)
         if isinstance(column.type, sa.ARRAY):
             chosen.append(f"array_to_string({name}, '{_LIST_SEPARATOR}') AS {name}")
+        elif isinstance(column.type, sa.LargeBinary):
+            hexed = (
+                f"hex({name})" if connection.dialect.name == "duckdb" else f"encode({name}, 'hex')"
+            )
+            chosen.append(f"lower({hexed}) AS {name}")
         elif isinstance(column.type, (sa.Uuid, sa.JSON)):
             chosen.append(f"CAST({name} AS TEXT) AS {name}")
         else:
@@ -282,6 +289,9 @@ def _importable(table: sa.Table, batch: pa.RecordBatch) -> pa.Table:
         values = batch.column(column.name)
         if isinstance(column.type, sa.Uuid):
             values = _uuids(values)
+        elif isinstance(column.type, sa.LargeBinary):
+            blobs = [None if v is None else bytes.fromhex(v) for v in values.to_pylist()]
+            values = pa.array(blobs, pa.binary())
         elif isinstance(column.type, sa.ARRAY):
             values = pc.split_pattern(values, _LIST_SEPARATOR)
             if isinstance(column.type.item_type, sa.Float):

@@ -16,7 +16,9 @@ _TYPES: tuple[tuple[type, pa.DataType], ...] = (
     (sa.Integer, pa.int64()),
     (sa.Float, pa.float64()),
     (sa.String, pa.string()),
+    (sa.LargeBinary, pa.binary()),
 )
+_SEPARATOR = "\x1f"
 _CSV_ROWS = 65_536
 _HEX_WIDTH = 32
 
@@ -26,6 +28,8 @@ _HEX_WIDTH = 32
 
 def fetch(connection: sa.Connection, query: sa.Select[Any]) -> pa.Table:
     """Return all rows of a query: ids and texts as strings, numbers as int64 or float64.
+
+    Blobs and lists, of numbers or texts that are neither null nor empty, come as Arrow's own.
 
     Args:
         connection: an open transaction of a store.
@@ -38,7 +42,8 @@ def fetch(connection: sa.Connection, query: sa.Select[Any]) -> pa.Table:
         driver: Any = connection.connection.driver_connection
         table: pa.Table = driver.execute(sql).to_arrow_table()
         return table.rename_columns(schema.names).cast(schema)
-    return copy_out(connection, sql.replace("%%", "%"), schema)  # psycopg's COPY has no parameters
+    sql = sql.replace("%%", "%")  # psycopg's COPY has no parameters
+    return _copy_out_nested(connection, sql, schema)
 
 
 def fetch_ids(connection: sa.Connection, query: sa.Select[Any]) -> np.ndarray:
@@ -53,6 +58,8 @@ def ids_from_text(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _arrow_type(type_: Any) -> pa.DataType:
+    if isinstance(type_, sa.ARRAY):
+        return pa.list_(_arrow_type(type_.item_type))
     for kind, arrow in _TYPES:
         if isinstance(type_, kind):
             return arrow
@@ -84,6 +91,41 @@ def copy_out(connection: sa.Connection, sql: str, schema: pa.Schema) -> pa.Table
     )
 
 
+def _copy_out_nested(connection: sa.Connection, sql: str, schema: pa.Schema) -> pa.Table:
+    """Return the rows of a PostgreSQL query that may select lists and blobs."""
+    plain, chosen = [], []
+    for field in schema:
+        name = connection.dialect.identifier_preparer.quote(field.name)
+        if pa.types.is_list(field.type):
+            chosen.append(f"array_to_string({name}, chr({ord(_SEPARATOR)}))")
+        elif pa.types.is_binary(field.type):
+            chosen.append(f"encode({name}, 'hex')")
+        else:
+            chosen.append(name)
+        nested = pa.types.is_list(field.type) or pa.types.is_binary(field.type)
+        plain.append(pa.field(field.name, pa.string() if nested else field.type))
+    if pa.schema(plain) == schema:
+        return copy_out(connection, sql, schema)
+    rows = copy_out(connection, f"SELECT {', '.join(chosen)} FROM ({sql}) AS q", pa.schema(plain))
+    columns = [_nested(rows.column(i), field.type) for i, field in enumerate(schema)]
+    return pa.table(columns, schema=schema)
+
+
+def _nested(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    """Read lists and blobs back from the texts that stand for them."""
+    if pa.types.is_list(type_):
+        lists = pc.split_pattern(column, _SEPARATOR)
+        empty = pc.fill_null(pc.equal(column, ""), False)
+        if pc.any(empty).as_py():
+            none = pa.scalar([], lists.type)
+            lists = pc.if_else(empty, none, lists)
+        return lists.cast(type_)
+    if pa.types.is_binary(type_):
+        values = [None if v is None else bytes.fromhex(v) for v in column.to_pylist()]
+        return pa.chunked_array([pa.array(values, type_)])
+    return column
+
+
 def copy_in(connection: sa.Connection, name: str, rows: pa.Table) -> None:
     """Append rows to a PostgreSQL table by COPY; ``name`` is quoted where it must be."""
     quote = connection.dialect.identifier_preparer.quote
@@ -101,13 +143,15 @@ def copy_in(connection: sa.Connection, name: str, rows: pa.Table) -> None:
 
 
 def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Write UUIDs as hexadecimal and lists as PostgreSQL's array literals."""
+    """Write UUIDs as hexadecimal, lists and blobs as PostgreSQL's literals."""
     columns = []
     for column in batch.columns:
         if isinstance(column.type, pa.UuidType):
             columns.append(_hex(column))
         elif pa.types.is_list(column.type):
             columns.append(_array_literals(column))
+        elif pa.types.is_binary(column.type):
+            columns.append(_blob_literals(column))
         else:
             columns.append(column)
     return pa.record_batch(columns, names=batch.schema.names)
@@ -127,6 +171,13 @@ def _array_literals(lists: pa.ListArray) -> pa.StringArray:
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), texts), ",")
     literals = pc.binary_join_element_wise("{", joined, "}", "")
     return pc.if_else(lists.is_valid(), literals, None)
+
+
+def _blob_literals(blobs: pa.BinaryArray) -> pa.StringArray:
+    r"""Write blobs as ``\\x00ff``."""
+    return pa.array(
+        [None if v is None else f"\\x{v.hex()}" for v in blobs.to_pylist()], pa.string()
+    )
 
 
 def _hex(ids: pa.ExtensionArray) -> pa.StringArray:

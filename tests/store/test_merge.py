@@ -45,6 +45,7 @@ THING = sa.Table(
     sa.Column("texts", TextList),
     sa.Column("numbers", DoubleList),
     sa.Column("data", Json),
+    sa.Column("blob", sa.LargeBinary()),
 )
 ARROW = {
     "name": pa.string(),
@@ -58,8 +59,10 @@ ARROW = {
     "texts": pa.list_(pa.string()),
     "numbers": pa.list_(pa.float64()),
     "data": pa.string(),
+    "blob": pa.binary(),
 }
 PLAIN = [c for c in THING.columns if not isinstance(c.type, (sa.ARRAY, sa.JSON, sa.DateTime))]
+LISTS = [c for c in THING.columns if isinstance(c.type, sa.ARRAY)]
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)
 AWKWARD = st.sampled_from(
@@ -94,6 +97,7 @@ ROWS = st.fixed_dictionaries(
         "texts": st.none() | st.lists(TEXTS | st.none(), max_size=3),
         "numbers": st.none() | st.lists(FLOATS | st.none(), max_size=3),
         "data": st.none() | JSONS,
+        "blob": st.none() | st.binary(max_size=5),
     }
 )
 
@@ -198,6 +202,13 @@ def _check_fetch(tx: Transaction, model: dict[Key, Row]) -> None:
             value = str(row[column.name]) if column.name in {"id", "ref"} else row[column.name]
             value = None if row[column.name] is None else value
             assert _plain(rows[key][column.name]) == _plain(value), (column.name, row)
+    lists = fetch(tx.connection, sa.select(THING.c.id, THING.c.name, THING.c.order, *LISTS))
+    for row in lists.to_pylist():
+        stored = model[UUID(row["id"]), row["name"], row["order"]]
+        for column in LISTS:
+            wanted = stored[column.name]
+            if wanted is None or not any(v in (None, "") or "\x1f" in str(v) for v in wanted):
+                assert _plain(row[column.name]) == _plain(wanted), (column.name, stored)
     for name in ("note", "value", "flag"):  # a line of CSV may be empty
         one = fetch(tx.connection, sa.select(THING.c[name])).column(0).to_pylist()
         assert sorted(map(repr, one)) == sorted(repr(row[name]) for row in model.values())
