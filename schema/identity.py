@@ -173,6 +173,12 @@ candidate_novelty = sa.Table(
         "The structure that it matches, or of which it is a substitution.",
         nullable=True,
     ),
+    reference(
+        "representative_id",
+        "structure.id",
+        "The smallest structure id among candidates of the job that are the same as it.",
+        nullable=True,
+    ),
     column(
         "rms",
         sa.Double(),

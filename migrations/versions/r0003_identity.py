@@ -108,6 +108,7 @@ def upgrade() -> None:
             "recipe_id": "recipe.id",
             "candidate_id": "candidate.id",
             "reference_structure_id": "structure.id",
+            "representative_id": "structure.id",
         },
         {
             "recipe_id": sa.Uuid(),
@@ -115,6 +116,7 @@ def upgrade() -> None:
             "level": sa.SmallInteger(),
             "n_compared": sa.Integer(),
             "reference_structure_id": sa.Uuid(),
+            "representative_id": sa.Uuid(),
             "rms": sa.Double(),
             "error": sa.Text(),
         },

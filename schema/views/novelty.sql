@@ -8,6 +8,7 @@ SELECT
     n.level, -- = candidate_novelty.level
     n.n_compared, -- = candidate_novelty.n_compared
     n.reference_structure_id, -- = candidate_novelty.reference_structure_id
+    n.representative_id, -- = candidate_novelty.representative_id
     n.rms, -- = candidate_novelty.rms
     n.error, -- = candidate_novelty.error
     r.parameters, -- = recipe.parameters
