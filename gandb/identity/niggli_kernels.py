@@ -222,7 +222,7 @@ def _vectors(
     ranges = np.empty(3)
     for i in range(3):
         ranges[i] = outer * math.sqrt(inverse[0, i] ** 2 + inverse[1, i] ** 2 + inverse[2, i] ** 2)
-    z = np.argmax(ranges)
+    z = int(np.argmax(ranges))
     x, y = (z + 1) % 3, (z + 2) % 3
     square = dot(basis[z], basis[z])
 
@@ -310,17 +310,19 @@ def _near_angle(u: np.ndarray, v: np.ndarray, angle: float) -> bool:
 @njit(cache=True, nogil=True)
 def dot(u: np.ndarray, v: np.ndarray) -> float:
     """Return the inner product of two vectors (3,)."""
-    return u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
+    product: float = u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
+    return product
 
 
 @njit(cache=True, nogil=True)
 def _triple(u: np.ndarray, v: np.ndarray, w: np.ndarray) -> float:
     """Return the determinant of three rows."""
-    return (
+    product: float = (
         u[0] * (v[1] * w[2] - v[2] * w[1])
         - u[1] * (v[0] * w[2] - v[2] * w[0])
         + u[2] * (v[0] * w[1] - v[1] * w[0])
     )
+    return product
 
 
 @njit(cache=True, nogil=True)
