@@ -23,6 +23,8 @@ _SHELL = 1.25
 _GROWTH = 1.25
 """Factor on a radius that held too few."""
 _PASSES = 200  # of a reduction that should take a few
+_BINS = 64
+_FEW = 256  # numbers that are sorted by bins
 
 
 @njit(cache=True, nogil=True)
@@ -152,6 +154,37 @@ def _collect(places, site, basis, radius, k, squares):
 
 
 @njit(cache=True, nogil=True)
+def _sort(squares, count, within, ordered, bins, starts):
+    """Sort the first ``count`` of the squared distances up to ``within`` into ``ordered``.
+
+    Points fill space evenly, so the cubes of their distances fall evenly into bins; each needs
+    little sorting then.
+    """
+    if count > _FEW:
+        ordered[:count] = squares[:count]
+        ordered[:count].sort()
+        return
+    starts[:] = 0
+    for i in range(count):
+        share = squares[i] / within
+        place = min(_BINS - 1, int(share * math.sqrt(share) * _BINS))
+        bins[i] = place
+        starts[place + 1] += 1
+    for place in range(_BINS):
+        starts[place + 1] += starts[place]
+    for i in range(count):
+        ordered[starts[bins[i]]] = squares[i]
+        starts[bins[i]] += 1
+    for i in range(1, count):
+        square = ordered[i]
+        j = i - 1
+        while j >= 0 and ordered[j] > square:
+            ordered[j + 1] = ordered[j]
+            j -= 1
+        ordered[j + 1] = square
+
+
+@njit(cache=True, nogil=True)
 def average_distances(lattice, frac_coords, k):
     """Return the mean over sites of the distances to the 1st, 2nd ... kth neighbour, Å; (k,).
 
@@ -169,6 +202,9 @@ def average_distances(lattice, frac_coords, k):
     enough = math.ceil(k / 2) * basis[0, 0] * (1.0 + 1e-9)
     first = min(enough, (_SHELL * k * volume / n * 3.0 / (4.0 * math.pi)) ** (1.0 / 3.0))
     squares = np.empty(4 * k + 64)
+    ordered = np.empty(len(squares))
+    bins = np.empty(_FEW, np.int64)
+    starts = np.empty(_BINS + 1, np.int64)
     totals = np.zeros(k)
     for site in range(n):
         radius = first
@@ -176,8 +212,7 @@ def average_distances(lattice, frac_coords, k):
         while count < k:
             radius = min(enough, radius * _GROWTH)
             count = _collect(places, site, basis, radius, k, squares)
-        found = squares[:count]
-        found.sort()
+        _sort(squares, count, radius * radius, ordered, bins, starts)
         for i in range(k):
-            totals[i] += math.sqrt(found[i])
+            totals[i] += math.sqrt(ordered[i])
     return totals / n

@@ -118,6 +118,13 @@ def test_a_cell_with_space_above_its_sites() -> None:
     np.testing.assert_allclose(amd(lattice, coords, 50), by_force(lattice, coords, 50), **EXACT)
 
 
+@pytest.mark.parametrize("k", [1, 63, 64, 300])
+def test_few_and_many_neighbours(k: int) -> None:
+    coords = np.random.default_rng(8).random((5, 3))
+    lattice = np.array([[4.0, 0.1, 0], [-1.9, 3.3, 0], [0.5, 0.4, 6.0]])
+    np.testing.assert_allclose(amd(lattice, coords, k), by_force(lattice, coords, k), **EXACT)
+
+
 @real
 def test_real_crystals_as_by_brute_force() -> None:
     pytest.importorskip("gemmi")
