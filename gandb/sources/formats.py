@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from gandb.core.crystals import Crystal
 from gandb.core.errors import NotFoundError
 from gandb.sources.aflow_records import (
     AFLOW_FOLDER,
@@ -22,7 +23,7 @@ from gandb.sources.oqmd_dump import OQMD_DUMP
 from gandb.sources.oqmd_rest import OQMD_REST
 from gandb.sources.poscar import POSCAR, decode_poscar
 from gandb.sources.pymatgen_json import PYMATGEN_JSON
-from gandb.sources.records import Format, Sites
+from gandb.sources.records import Encoded, Format, Sites
 from gandb.sources.structure_tables import (
     JARVIS_LEADERBOARD,
     JARVIS_TARGETS,
@@ -80,3 +81,14 @@ def format_of(name: str, head: bytes) -> Format | None:
         if form.fits(name.lower(), head):
             return form
     return None
+
+
+def crystal_of(structure: Sites | Encoded) -> Crystal:
+    """Decode a record's structure and check it.
+
+    Raises:
+        InputError: it is no crystal structure; says why.
+    """
+    if isinstance(structure, Encoded):
+        structure = DECODERS[structure.format](structure.text)
+    return structure.crystal()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from gandb.core.crystals import Crystal
 from gandb.core.errors import InputError, StoreError
 from gandb.sources.archives import members
 from gandb.sources.base import Reject
 from gandb.sources.companions import companions, may_have_companions
 from gandb.sources.files import COMPRESSIONS, READERS
-from gandb.sources.formats import FORMATS, HEAD_BYTES, format_of
+from gandb.sources.formats import FORMATS, HEAD_BYTES, crystal_of, format_of
 from gandb.sources.records import Format, Member, Record, reject
 
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
@@ -105,3 +107,22 @@ def is_formula_table(path: Path) -> bool:
             return True
         return format_of(member.name, head) is None
     return True
+
+
+def read_crystal(path: Path) -> Crystal:
+    """Return the one structure that a file holds.
+
+    Raises:
+        InputError: it holds none that can be read, or several.
+    """
+    found = list(islice(read_files([path]), 2))
+    if len(found) > 1:
+        raise InputError(f"{path} holds several records; name a file of one structure")
+    if not found:
+        raise InputError(f"{path} holds no structure")
+    (item,) = found
+    if isinstance(item, Reject):
+        raise InputError(f"{path}: {item.reason}")
+    if item.structure is None:
+        raise InputError(f"{path} holds a formula, no structure")
+    return crystal_of(item.structure)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from gandb.jobs.records import Task
-from gandb.tasks import candidates, generation, importing, novelty, records, training
+from gandb.tasks import (
+    candidates,
+    generation,
+    importing,
+    keys,
+    novelty,
+    records,
+    training,
+)
 
 __all__ = ["TASKS"]
 
@@ -14,5 +22,6 @@ TASKS: dict[str, Task] = {
     training.KIND: training.train,
     generation.KIND: generation.generate,
     novelty.KIND: novelty.judge_novelty,
+    keys.KIND: keys.work_out_keys,
 }
 """Every job kind with the function that does a chunk of it."""

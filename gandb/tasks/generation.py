@@ -224,7 +224,7 @@ def _close(context: Context) -> Outcome:
     for name in CNEN:
         values.append((name, n, counts[name] / n, name))
         values.append((f"unique.{name}", n, _share(flags[name]), name))
-    for at in _grid(n):
+    for at in sample_grid(n):
         seen = first < at
         values.append(("uniqueness", at, float(seen.sum() / at), "uniqueness"))
         values.append(("novelty", at, _share(flags["novel"][seen]), "novelty"))
@@ -310,7 +310,7 @@ def _share(flags: np.ndarray) -> float:
     return float(flags.mean()) if len(flags) else 0.0
 
 
-def _grid(n: int) -> list[int]:
+def sample_grid(n: int) -> list[int]:
     """Return the sample numbers at which uniqueness is told: 1, 2, 5 times powers of ten, and n."""
     steps = [m * 10**e for e in range(3, 12) for m in (1, 2, 5)]
     return sorted({s for s in steps if s < n} | {n})

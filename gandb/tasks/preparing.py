@@ -22,8 +22,8 @@ from gandb.core.formula import parse_formulas
 from gandb.core.ids import canonical_json
 from gandb.core.units import PROPERTIES
 from gandb.sources.base import Reject
-from gandb.sources.formats import DECODERS
-from gandb.sources.records import MAX_RAW, Encoded, Record, reject_of
+from gandb.sources.formats import crystal_of
+from gandb.sources.records import MAX_RAW, Record, reject_of
 from gandb.tasks.rows import entry_ids, recipe_row, repeat_id
 from gandb.validation.symmetry import (
     SYMPREC,
@@ -102,9 +102,7 @@ def _read(record: Record, symprecs: Sequence[float]) -> _Read | Reject:
             return reject_of(record, "it has neither a structure nor a formula")
         return _Read(record, None, None, [])
     try:
-        if isinstance(structure, Encoded):
-            structure = DECODERS[structure.format](structure.text)
-        crystal = structure.crystal()
+        crystal = crystal_of(structure)
         counts = crystal.counts()
     except InputError as error:
         return reject_of(record, str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +12,20 @@ import sqlalchemy as sa
 
 from gandb.core.crystals import Crystal
 from gandb.core.errors import NotFoundError
-from gandb.schema.tables import structure
+from gandb.schema.tables import entry, entry_alias, structure
 from gandb.store import Store
 from gandb.store.bulk import fetch
 
 _CELL = ("a", "b", "c", "alpha", "beta", "gamma")
+RECORD = (
+    structure.c.id,
+    *(structure.c[name] for name in _CELL),
+    structure.c.charge,
+    sa.cast(structure.c.site_properties, sa.Text()).label("site_properties"),
+    structure.c.species,
+    structure.c.frac_coords,
+)
+"""Columns that make up a crystal record."""
 
 
 def crystals(connection: sa.Connection, *conditions: Any) -> Iterator[tuple[UUID, Crystal]]:
@@ -26,51 +35,53 @@ def crystals(connection: sa.Connection, *conditions: Any) -> Iterator[tuple[UUID
         connection: an open transaction of a store.
         conditions: SQLAlchemy conditions on the table ``structure``; none for all.
     """
-    listed = (structure.c.species, structure.c.frac_coords)
-    texts = [sa.func.array_to_string(c, ",", type_=sa.Text()).label(c.name) for c in listed]
-    query = (
-        sa.select(
-            structure.c.id,
-            *(structure.c[name] for name in _CELL),
-            structure.c.charge,
-            sa.cast(structure.c.site_properties, sa.Text()).label("site_properties"),
-            *texts,
-        )
-        .where(*conditions)
-        .order_by(structure.c.id)
-    )
+    query = sa.select(*RECORD).where(*conditions).order_by(structure.c.id)
     for batch in fetch(connection, query).to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
-            yield UUID(row["id"]), _crystal(row)
+            yield UUID(row["id"]), crystal_of_row(row)
 
 
-def _crystal(row: dict[str, Any]) -> Crystal:
-    coords = np.array(row["frac_coords"].split(","), np.float64).reshape(-1, 3)
+def crystal_of_row(row: Mapping[str, Any]) -> Crystal:
+    """Return the crystal of a row of `RECORD`'s columns."""
     properties = json.loads(row["site_properties"]) if row["site_properties"] else {}
     cell = np.array([row[name] for name in _CELL])
     return Crystal(
         lengths=cell[:3],
         angles=cell[3:],
-        species=tuple(row["species"].split(",")),
-        frac_coords=coords,
+        species=tuple(row["species"]),
+        frac_coords=np.array(row["frac_coords"]).reshape(-1, 3),
         properties={k: tuple(properties[k]) for k in sorted(properties)},
         charge=None if row["charge"] is None or np.isnan(row["charge"]) else row["charge"],
     )
 
 
 def find_structure(store: Store, text: str) -> tuple[UUID, Crystal]:
-    """Return the one structure whose id begins with ``text``.
+    """Return the one structure whose id begins with ``text``, or that of an entry of that id.
+
+    Args:
+        store: where to look.
+        text: beginning of a structure id, or the id of an entry in its database, such as mp-149.
 
     Raises:
         NotFoundError: there is none, or there are several.
     """
-    wanted = text.strip().lower()
+    wanted = text.strip()
     own = sa.cast(structure.c.id, sa.Text())
     with store.read() as connection:
-        ids = connection.scalars(
-            sa.select(structure.c.id).where(own.like(f"{wanted}%")).limit(2)
-        ).all()
-        if wanted and len(ids) == 1:
+        ids = []
+        if wanted:
+            query = sa.select(structure.c.id).where(own.startswith(wanted.lower(), autoescape=True)).limit(2)
+            ids = list(connection.scalars(query)) or _of_entry(connection, wanted)
+        if len(ids) == 1:
             return next(crystals(connection, structure.c.id == ids[0]))
-    problem = "several structures begin" if len(ids) > 1 else "no structure begins"
-    raise NotFoundError(f"{problem} with {text!r}; ids are in the view structures")
+    problem = "several structures are called" if len(ids) > 1 else "no structure is called"
+    raise NotFoundError(f"{problem} {text!r}; ids are in the views structures and entries")
+
+
+def _of_entry(connection: sa.Connection, external_id: str) -> list[UUID]:
+    alias = sa.select(entry_alias.c.entry_id).where(entry_alias.c.alias == external_id)
+    query = sa.select(entry.c.structure_id).where(
+        entry.c.structure_id.is_not(None),
+        sa.or_(entry.c.external_id == external_id, entry.c.id.in_(alias)),
+    )
+    return list(connection.scalars(query.distinct().limit(2)))
