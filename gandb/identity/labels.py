@@ -129,7 +129,7 @@ def _counted(
 
 @lru_cache(maxsize=1_000)
 def _class(symbol: str, any_axes: bool) -> str:
-    """Return what is left of a symbol if its axes can be permuted: ``mm2`` for ``.m2m``, say."""
+    """Return what is left of a symbol if its axes can be permuted: ``mm2`` for ``m2m``, say."""
     if not any_axes:
         return symbol
     parts = symbol.replace("2/m", "/").replace(".", "")

@@ -153,10 +153,11 @@ def test_order_multiples_and_names(
 def test_random_crystals_written_otherwise(name: str, record: Crystal, seed: int) -> None:
     other = VARIANTS[name](Cell.of(record), np.random.default_rng(seed)).crystal()
     try:
+        near = {find_symmetry(record, symprec).space_group_number for symprec in (2e-3, 0.01, 0.05)}
         expected, found = find_symmetry(record), find_symmetry(other)
     except SymmetryError:
-        return
-    if found.symprec == expected.symprec:
+        return  # no group within the tolerance, or a cell too flat for it
+    if len(near) == 1 and found.symprec == expected.symprec:  # no near-symmetry that is a toss-up
         assert labels(other) == labels(record)
 
 
