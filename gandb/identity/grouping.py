@@ -1,0 +1,555 @@
+"""Materials of one block: the connected components of its matches, with the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gandb.core.errors import UsageError
+from gandb.identity.balls import Balls, collapse
+from gandb.identity.comparing import Asked, Comparison, Made
+from gandb.identity.sweeps import across, leading_columns, within
+
+NOT_MADE = -1
+METHODS = ("compared", "bound", "compared, bound")
+KINDS = ("clique", "chain", "unknown")
+_CLIQUE, _CHAIN, _UNKNOWN = range(3)
+_COMPARED, _BOUND, _BOTH = range(3)
+_ROUNDS = 32
+_EXPANDED = 1 << 18
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is compared; the components never depend on it.
+
+    Attributes:
+        full: blocks, and components, of this many members are compared completely.
+        tries: how often a member is offered to a ball, and how many rounds of comparing
+            neighbours may bring little.
+        neighbours: how many neighbours on each list are compared first.
+        probes: pairs of unlike members compared in a component larger than ``full``.
+        batch: most pairs in one question to the comparison.
+    """
+
+    full: int = 50
+    tries: int = 4
+    neighbours: int = 4
+    probes: int = 32
+    batch: int = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known of pairs, one row each, sorted by a, then b.
+
+    Attributes:
+        a: int64 (m,), the smaller index.
+        b: int64 (m,), the larger index.
+        forward: int8 (m,), whether a matches b: 1, 0, or -1 where this was not asked.
+        backward: int8 (m,), whether b matches a.
+        rms: float64 (m,), of the direction that matches, forward if both do; NaN for no match.
+        max_distance: float64 (m,), likewise.
+        amd_distance: float64 (m,), largest difference between the rows of AMD.
+        method: int8 (m,), in `METHODS`: verdicts on this pair, or a bound that says that nothing
+            near a matches anything near b (hence neither a b), or both.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    forward: np.ndarray
+    backward: np.ndarray
+    rms: np.ndarray
+    max_distance: np.ndarray
+    amd_distance: np.ndarray
+    method: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The components of a block, one row each, singletons too, by their smallest members.
+
+    Attributes:
+        first: int64 (c,), the smallest member.
+        size: int64 (c,).
+        pairs: int64 (c,), pairs inside with at least one new member.
+        compared: int64 (c,), of these, those with a row of evidence.
+        confirmed: int64 (c,), of these, matches.
+        merged: int64 (c,), how many earlier components are in it.
+        kind: int8 (c,), in `KINDS`. A clique: all pairs with a new member are matches. A chain:
+            one is not, or earlier components were merged (whose members do not match across).
+            Else unknown. It speaks of the new pairs: a clique with ``merged`` of 1 is what the
+            earlier component was, and a chain stays a chain.
+    """
+
+    first: np.ndarray
+    size: np.ndarray
+    pairs: np.ndarray
+    compared: np.ndarray
+    confirmed: np.ndarray
+    merged: np.ndarray
+    kind: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """What `group_block` found.
+
+    Attributes:
+        component: int64 (n,), the smallest member of the component of each.
+        components: one row for each component.
+        centre: int64 (n,), whose tight duplicate each new member was taken for; itself if none's.
+        made: how many questions were asked.
+    """
+
+    component: np.ndarray
+    components: Components
+    centre: np.ndarray
+    made: Made
+    _amd: np.ndarray
+    _rows: _Rows
+
+    def __len__(self) -> int:
+        """Return the number of rows of evidence."""
+        return len(self._rows.code)
+
+    def evidence(self) -> Evidence:
+        """Return all evidence at once."""
+        return self._slice(slice(None))
+
+    def parts(self, size: int = 100_000) -> Iterator[Evidence]:
+        """Yield the evidence in parts, as a large block has millions of rows."""
+        for at in range(0, len(self), size):
+            yield self._slice(slice(at, at + size))
+
+    def _slice(self, part: slice) -> Evidence:
+        rows = self._rows
+        a, b = np.divmod(rows.code[part], max(len(self.component), 1))
+        place = rows.matched.searchsorted(rows.code[part])
+        place[place == len(rows.matched)] = 0
+        rms, largest = np.full((2, len(a)), np.nan)
+        if len(rows.matched):
+            hit = rows.matched[place] == rows.code[part]
+            rms[hit], largest[hit] = rows.rms[place[hit]], rows.max_distance[place[hit]]
+        return Evidence(
+            a=a,
+            b=b,
+            forward=rows.forward[part],
+            backward=rows.backward[part],
+            rms=rms,
+            max_distance=largest,
+            amd_distance=_distance(self._amd, np.stack([a, b], axis=1)),
+            method=rows.method[part],
+        )
+
+
+def group_block(
+    comparison: Comparison,
+    amd: np.ndarray,
+    known: np.ndarray,
+    effort: Effort = Effort(),
+    progress: Callable[[int], None] | None = None,
+) -> Grouped:
+    """Find the connected components of a block, where an edge is a match in either direction.
+
+    Small blocks are compared completely, in both directions. In large ones tight duplicates are
+    collapsed into balls, neighbours are compared where they are not linked yet, and then each pair
+    of balls in different components is settled: by a bound on both, else by comparing their
+    centres, else by going through the smaller balls inside and in the end their members.
+
+    No match is lost by that. Components are only ever merged on a match that was found. Let x and y
+    be in different ones at the end, not both known. They were never linked, so the pair of their
+    widest balls was not passed over. It was settled by `Comparison.apart`, which promises that x
+    and y do not match; or the next smaller balls around x and y were taken up in the same way; or,
+    at the last level, x and y were compared in both directions. So x and y do not match. Guesses
+    (AMD, order, batches, tries) change only what is asked first and what is in a ball.
+
+    Args:
+        comparison: what answers on pairs of members.
+        amd: float64 (n, k), the AMD of each, for a common volume per site.
+        known: int64 (n,), a number for the component each was in before, -1 for new members. All
+            pairs of known members must have been dealt with: no match joins two numbers.
+        effort: how much is compared.
+        progress: told the number of questions so far, after every batch; raising ends the work.
+
+    Raises:
+        UsageError: the arrays do not fit together.
+    """
+    amd = np.ascontiguousarray(amd, np.float64)
+    known = np.asarray(known, np.int64)
+    if amd.ndim != 2 or known.shape != (len(amd),):
+        raise UsageError(f"AMD of shape {amd.shape} for members of shape {known.shape}")
+    if not np.isfinite(amd).all():
+        raise UsageError("some AMD are not finite")
+    block = _Block(Asked(comparison, effort.batch, progress), amd, known, effort)
+    total = block.new_pairs(np.array([len(amd)]), np.array([(known < 0).sum()]))[0]
+    if total <= effort.full * (effort.full - 1) // 2:
+        block.complete([np.arange(len(amd))])
+    else:
+        block.collapse()
+        block.link_neighbours()
+        block.settle_balls()
+        members = block.members()
+        block.complete([m for m in members if 1 < len(m) <= effort.full])
+        block.probe([m for m in members if len(m) > effort.full])
+    return block.result()
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Evidence as it is kept: a pair's code is a * n + b. Displacements of matches alone."""
+
+    code: np.ndarray
+    forward: np.ndarray
+    backward: np.ndarray
+    method: np.ndarray
+    matched: np.ndarray
+    rms: np.ndarray
+    max_distance: np.ndarray
+
+
+class _Block:
+    """A block while it is grouped."""
+
+    def __init__(self, ask: Asked, amd: np.ndarray, known: np.ndarray, effort: Effort) -> None:
+        self.ask, self.amd, self.known, self.effort = ask, amd, known, effort
+        self.n = len(amd)
+        self.new = known < 0
+        self.label = np.arange(self.n)
+        _, first, place = np.unique(known, return_index=True, return_inverse=True)
+        self.label[~self.new] = first[place[~self.new]]
+        self.components = len(_distinct(self.label))
+        self.earlier = self.label.copy()
+        self.columns = leading_columns(amd)
+        self.compared: list[np.ndarray] = []
+        self.bounds: list[np.ndarray] = []
+        self.failed = np.empty(0, np.int64)
+        self.failed_centres: set[int] = set()
+        self.balls = Balls(np.arange(self.n)[None])
+
+    # --- components ----------------------------------------------------------------------
+
+    def apart_yet(self, pairs: np.ndarray) -> np.ndarray:
+        """Keep the pairs whose members are in different components."""
+        found: np.ndarray = pairs[self.label[pairs[:, 0]] != self.label[pairs[:, 1]]]
+        return found
+
+    def compare(self, pairs: np.ndarray) -> np.ndarray:
+        """Compare pairs not compared before until a direction matches, and link; bool (k,)."""
+        pairs = np.sort(pairs, axis=1)
+        rows = np.empty((len(pairs), 3), np.int64)
+        rows[:, 0] = self.codes(pairs)
+        rows[:, 1] = self.ask.fit(pairs)
+        rows[:, 2] = NOT_MADE
+        other = rows[:, 1] == 0
+        rows[other, 2] = self.ask.fit(pairs[other, ::-1])
+        self.compared.append(rows)
+        matches: np.ndarray = (rows[:, 1:] == 1).any(axis=1)
+        self._merge(pairs[matches])
+        return matches
+
+    def _merge(self, pairs: np.ndarray) -> None:
+        """Give the members of each pair's components the smaller label."""
+        labels = self.label[self.apart_yet(pairs)]
+        if not len(labels):
+            return
+        parent: dict[int, int] = {}
+
+        def find(label: int) -> int:
+            while (up := parent.get(label, label)) != label:
+                parent[label] = label = parent.get(up, up)
+            return label
+
+        for one, other in labels.tolist():
+            low, high = sorted((find(one), find(other)))
+            if low != high:
+                parent[high] = low
+                self.components -= 1
+        table = np.arange(self.n)
+        for label in parent:
+            table[label] = find(label)
+        self.label = table[self.label]
+
+    def codes(self, pairs: np.ndarray) -> np.ndarray:
+        """Number pairs (k, 2), by the smaller member, then the larger."""
+        return np.asarray(pairs.min(axis=1) * self.n + pairs.max(axis=1))
+
+    def members(self) -> list[np.ndarray]:
+        """Return the members of each component, by its smallest."""
+        order = np.argsort(self.label, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.label[order])) + 1)
+
+    def new_pairs(self, sizes: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """Count pairs with a new member, from the numbers of members and of new ones."""
+        old = sizes - new
+        return np.asarray((sizes * (sizes - 1) - old * (old - 1)) // 2)
+
+    # --- large blocks --------------------------------------------------------------------
+
+    def collapse(self) -> None:
+        """Find the balls, new members and known ones apart, and link each to its centre.
+
+        A ball of known members serves only to settle new ones against all of it; that is not worth
+        it for few new ones.
+        """
+        ask, tries = self.ask, self.effort.tries
+        rows = np.concatenate([self.columns, self.amd], axis=1).astype(np.float32)
+        groups = [np.flatnonzero(self.new)]
+        if len(groups[0]) > 2 * len(ask.reaches):
+            old = np.flatnonzero(~self.new)
+            old = old[np.argsort(self.label[old], kind="stable")]
+            groups += np.split(old, np.flatnonzero(np.diff(self.label[old])) + 1)
+        levels = []
+        for level, reach in enumerate(ask.reaches):
+
+            def join(pairs: np.ndarray, level: int = level) -> np.ndarray:
+                near = ask.near(pairs, level)
+                if level == 0:
+                    fresh = near & self.new[pairs].all(axis=1)
+                    near[fresh] = self.compare(pairs[fresh])
+                return near
+
+            centres = collapse(groups, rows, reach, join, tries)
+            levels.append(centres)
+            order = np.argsort(centres, kind="stable")
+            groups = np.split(order, np.flatnonzero(np.diff(centres[order])) + 1)
+        self.balls = Balls(np.stack([*levels, np.arange(self.n)]))
+
+    def link_neighbours(self) -> None:
+        """Compare what lies closest by AMD and is not linked, the nearest of each component."""
+        found = []
+        for items in (np.arange(self.n), _distinct(self.balls.centres[0])):
+            for column in self.columns.T:
+                order = items[np.argsort(column[items], kind="stable")]
+                for step in range(1, min(self.effort.neighbours, len(order) - 1) + 1):
+                    pairs = np.stack([order[:-step], order[step:]], axis=1)
+                    pairs = self.apart_yet(pairs[self.new[pairs].any(axis=1)])
+                    found.append(self.codes(pairs))
+        codes = _distinct(np.concatenate(found))
+        codes = codes[~_among(codes, self._compared_codes())]
+        pairs = np.stack(np.divmod(codes, self.n), axis=1)
+        pairs = pairs[np.argsort(_distance(self.amd, pairs), kind="stable")]
+        idle = 0
+        for _ in range(_ROUNDS):
+            pairs = self.apart_yet(pairs)
+            if not len(pairs) or idle == self.effort.tries:
+                break
+            chosen = np.zeros(len(pairs), bool)
+            chosen[self._nearest(pairs)] = True
+            matches = self.compare(pairs[chosen])
+            idle += int(matches.sum() < 0.05 * len(matches))
+            pairs = pairs[~chosen]
+        self.failed = self._compared_codes()
+
+    def _nearest(self, pairs: np.ndarray) -> np.ndarray:
+        """Return the places of the first pair of each component."""
+        sides = self.label[pairs].ravel()
+        return np.unique(np.unique(sides, return_index=True)[1] // 2)
+
+    def settle_balls(self) -> None:
+        """Link or bound each pair of balls in different components, unless both are known."""
+        score = self.columns[:, 0]
+        centres = _distinct(self.balls.centres[0])
+        new, old = centres[self.new[centres]], centres[~self.new[centres]]
+        batch = self.effort.batch
+        for pairs in within(new, score, batch, self._wanted):
+            self._settle(pairs, 0, batch)
+        for pairs in across(new, old, score, batch, self._wanted):
+            self._settle(pairs, 0, batch)
+
+    def _wanted(self, pairs: np.ndarray) -> np.ndarray | None:
+        return None if self.components == 1 else self.apart_yet(pairs)
+
+    def _settle(self, pairs: np.ndarray, level: int, step: int) -> None:
+        """Settle pairs of balls of a level, given by their centres, the nearest first."""
+        last = len(self.balls.centres) - 1
+        at = 0
+        while at < len(pairs):
+            part = self.apart_yet(pairs[at : at + step])
+            at, step = at + step, min(2 * step, self.effort.batch)
+            alone = (self.balls.sizes[level][part] == 1).all(axis=1)
+            if level < last and alone.any():
+                self._settle_part(part[alone], last)
+                self._settle_part(part[~alone], level)
+            else:
+                self._settle_part(part, level)
+
+    def _settle_part(self, pairs: np.ndarray, level: int) -> None:
+        if not len(pairs):
+            return
+        settled = self.ask.apart(pairs, level)
+        self.bounds.append(self.codes(pairs[settled]))
+        pairs = pairs[~settled]
+        codes = self.codes(pairs)
+        seen = _among(codes, self.failed)
+        if self.failed_centres:
+            seen |= np.array([code in self.failed_centres for code in codes.tolist()], bool)
+        matches = self.compare(pairs[~seen])
+        if level == len(self.balls.centres) - 1:
+            return
+        self.failed_centres.update(codes[~seen][~matches].tolist())
+        for inner in self._inside(self.apart_yet(pairs), level):
+            self._settle(inner, level + 1, 64)
+
+    def _inside(self, pairs: np.ndarray, level: int) -> Iterator[np.ndarray]:
+        """Yield the pairs of balls one level down, the nearest first within each array."""
+        held: list[np.ndarray] = []
+        count = 0
+        for one, other in pairs.tolist():
+            left, right = self.balls.inside(one, level), self.balls.inside(other, level)
+            if len(left) * len(right) > _EXPANDED:
+                yield from across(left, right, self.columns[:, 0], _EXPANDED, self._wanted)
+                continue
+            held.append(np.stack([np.repeat(left, len(right)), np.tile(right, len(left))], axis=1))
+            count += len(held[-1])
+            if count > _EXPANDED:
+                yield self._ordered(held)
+                held, count = [], 0
+        if held:
+            yield self._ordered(held)
+
+    def _ordered(self, held: list[np.ndarray]) -> np.ndarray:
+        pairs = self.apart_yet(np.concatenate(held))
+        return pairs[np.argsort(_distance(self.amd, pairs), kind="stable")]
+
+    # --- completing ----------------------------------------------------------------------
+
+    def _compared_codes(self) -> np.ndarray:
+        return _joined(self.compared)[:, 0]
+
+    def complete(self, groups: list[np.ndarray]) -> None:
+        """Compare all pairs of each group in both directions, unless both are known or bounded."""
+        found = [np.empty(0, np.int64)]
+        for group in groups:
+            i, j = np.triu_indices(len(group), 1)
+            pairs = np.stack([group[i], group[j]], axis=1)
+            found.append(self.codes(pairs[self.new[pairs].any(axis=1)]))
+        self._both_directions(np.concatenate(found))
+
+    def probe(self, groups: list[np.ndarray]) -> None:
+        """Compare pairs of each group that are far apart by AMD, to find chains."""
+        found = [np.empty(0, np.int64)]
+        for group in groups:
+            pairs = []
+            for column in self.columns.T:
+                order = group[np.argsort(column[group], kind="stable")]
+                ends = min(self.effort.probes, len(order) // 2)
+                pairs.append(np.stack([order[:ends], order[::-1][:ends]], axis=1))
+            some = np.concatenate(pairs)
+            some = some[self.new[some].any(axis=1)]
+            some = some[np.argsort(-_distance(self.amd, some), kind="stable")]
+            codes = self.codes(some)
+            _, first = np.unique(codes, return_index=True)
+            found.append(codes[np.sort(first)][: self.effort.probes])
+        self._both_directions(np.concatenate(found))
+
+    def _both_directions(self, codes: np.ndarray) -> None:
+        rows, codes = _joined(self.compared), _distinct(codes)
+        bounds = _distinct(np.concatenate([np.empty(0, np.int64), *self.bounds]))
+        begun = rows[_among(rows[:, 0], codes) & (rows[:, 2] == NOT_MADE), 0]
+        fresh = codes[~_among(codes, rows[:, 0]) & ~_among(codes, bounds)]
+        pairs = np.stack(np.divmod(fresh, self.n), axis=1)
+        order = np.argsort(_distance(self.amd, pairs), kind="stable")
+        added = np.full((len(fresh), 3), NOT_MADE, np.int64)
+        added[:, 0] = fresh[order]
+        added[:, 1] = self.ask.fit(pairs[order])
+        rows = np.concatenate([rows, added])
+        rows = rows[np.argsort(rows[:, 0])]
+        todo = _among(rows[:, 0], begun) | _among(rows[:, 0], fresh)
+        pairs = np.stack(np.divmod(rows[todo, 0], self.n), axis=1)
+        rows[todo, 2] = self.ask.fit(pairs[:, ::-1])
+        self.compared = [rows]
+        matches = (rows[:, 1:] == 1).any(axis=1)
+        self._merge(np.stack(np.divmod(rows[matches, 0], self.n), axis=1))
+
+    # --- the result ----------------------------------------------------------------------
+
+    def result(self) -> Grouped:
+        """Measure the matches and put everything together."""
+        rows = self._rows()
+        return Grouped(
+            component=self.label,
+            components=self._components(rows),
+            centre=np.where(self.new, self.balls.centres[0], np.arange(self.n)),
+            made=self.ask.made,
+            _amd=self.amd,
+            _rows=rows,
+        )
+
+    def _rows(self) -> _Rows:
+        rows = _joined(self.compared)
+        bounds = _distinct(np.concatenate([np.empty(0, np.int64), *self.bounds]))
+        both = _among(rows[:, 0], bounds)
+        bounds = bounds[~_among(bounds, rows[:, 0])]
+        code = np.concatenate([rows[:, 0], bounds])
+        order = np.argsort(code)
+        none = np.zeros(len(bounds), np.int8)
+        match = (rows[:, 1:] == 1).any(axis=1)
+        pairs = np.stack(np.divmod(rows[match, 0], max(self.n, 1)), axis=1)
+        turned = rows[match, 1] != 1
+        pairs[turned] = pairs[turned, ::-1]
+        rms, largest = self.ask.measure(pairs)
+        return _Rows(
+            code=code[order],
+            forward=np.concatenate([rows[:, 1].astype(np.int8), none])[order],
+            backward=np.concatenate([rows[:, 2].astype(np.int8), none])[order],
+            method=np.concatenate(
+                [np.where(both, _BOTH, _COMPARED).astype(np.int8), none + np.int8(_BOUND)]
+            )[order],
+            matched=rows[match, 0],
+            rms=rms,
+            max_distance=largest,
+        )
+
+    def _components(self, rows: _Rows) -> Components:
+        first, place, size = np.unique(self.label, return_inverse=True, return_counts=True)
+        count = len(first)
+        fresh = np.bincount(place[self.new], minlength=count)
+        earlier = np.unique(np.stack([place, self.earlier], axis=1)[~self.new], axis=0)
+        merged = np.bincount(earlier[:, 0], minlength=count)
+        a, b = np.divmod(rows.code, max(self.n, 1))
+        inside = self.label[a] == self.label[b]
+        match = _among(rows.code, rows.matched)
+        compared = np.bincount(place[a[inside]], minlength=count)
+        confirmed = np.bincount(place[a[match]], minlength=count)
+        pairs = self.new_pairs(size, fresh)
+        kind = np.full(count, _UNKNOWN, np.int8)
+        kind[confirmed == pairs] = _CLIQUE
+        kind[(compared > confirmed) | (merged > 1)] = _CHAIN
+        return Components(first, size, pairs, compared, confirmed, merged, kind)
+
+
+def _joined(compared: list[np.ndarray]) -> np.ndarray:
+    """Return all compared pairs, (m, 3) of code, forward and backward, by code."""
+    rows = np.concatenate([np.empty((0, 3), np.int64), *compared])
+    return rows[np.argsort(rows[:, 0])]
+
+
+def _distinct(codes: np.ndarray) -> np.ndarray:
+    """Return the distinct codes in order; `numpy.unique` is slow on numbers like these."""
+    codes = np.sort(codes)
+    return codes[np.concatenate([np.ones(min(len(codes), 1), bool), codes[1:] != codes[:-1]])]
+
+
+def _among(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Say which codes are among known ones, which are sorted."""
+    if not len(known):
+        return np.zeros(len(codes), bool)
+    return np.asarray(known[np.minimum(known.searchsorted(codes), len(known) - 1)] == codes)
+
+
+def _distance(amd: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return the largest difference between the rows of each pair, float64 (k,)."""
+    out = np.empty(len(pairs))
+    for at in range(0, len(pairs), 8192):
+        a, b = pairs[at : at + 8192].T
+        out[at : at + 8192] = np.abs(amd[a] - amd[b]).max(axis=1, initial=0.0)
+    return out
