@@ -77,6 +77,10 @@ class StoreError(GandbError):
     exit_code = 5
 
 
+class MemoryLimitError(StoreError):
+    """The database needs more memory for a transaction than it may have."""
+
+
 class RevisionError(StoreError):
     """The store's schema revision does not fit this version of gandb."""
 

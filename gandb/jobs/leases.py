@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from gandb import __version__
-from gandb.core.errors import JobError
+from gandb.core.errors import JobError, MemoryLimitError
 from gandb.jobs.owners import is_dead
 from gandb.jobs.records import OPEN, Claim, Outcome, State
 from gandb.jobs.rows import (
@@ -233,7 +233,18 @@ def complete(store: Store, held: Claim, outcome: Outcome) -> bool:
     Raises:
         JobError: the job was cancelled, or another worker has the chunk now. Nothing is merged.
     """
+    try:
+        return _complete(store, held, outcome, outcome.memory)
+    except MemoryLimitError:
+        if outcome.memory is None:
+            raise
+    return _complete(store, held, outcome, None)
+
+
+def _complete(store: Store, held: Claim, outcome: Outcome, memory: int | None) -> bool:
     with store.write() as tx:
+        if memory is not None:
+            tx.limit_memory(memory)
         lease = _require_locked(tx, held)
         outcome.merge(tx)
         update_chunk(

@@ -112,10 +112,13 @@ class Outcome:
         merge: writes the chunk's rows; it runs in the transaction that marks the chunk as done, so
             both happen or neither.
         result: counts to keep with the chunk; equal on every run.
+        memory: MB that an embedded database should do with; if it cannot, the rows are merged again
+            with as much as it wants.
     """
 
     merge: Callable[[Transaction], None]
     result: Mapping[str, Any] = field(default_factory=dict)
+    memory: int | None = None
 
 
 class Context(Protocol):

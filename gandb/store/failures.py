@@ -7,11 +7,13 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
-from gandb.core.errors import StoreError
+from gandb.core.errors import MemoryLimitError, StoreError
 
 _DRIVERS = frozenset({"duckdb", "_duckdb", "psycopg"})
 _FAILURES = frozenset({"OperationalError", "InterfaceError", "FatalException"})
 _LOCK_NOT_AVAILABLE = "55P03"
+_MEMORY = ("out of memory", "memory limit")
+"""One of them is in what DuckDB says, whether a statement or the commit ran out of memory."""
 
 
 @contextmanager
@@ -24,6 +26,10 @@ def told(where: str, *, writing: bool, timeout: float) -> Iterator[None]:
         where: the database, without secrets.
         writing: whether the block may have changed something.
         timeout: seconds that the block waits for locks.
+
+    Raises:
+        MemoryLimitError: DuckDB has not enough memory.
+        StoreError: the database failed in another way.
     """
     try:
         yield
@@ -39,9 +45,9 @@ def told(where: str, *, writing: bool, timeout: float) -> Iterator[None]:
         after = (
             "; the transaction was taken back, so the store is as it was before" if writing else ""
         )
-        raise StoreError(
-            f"the database at {where} failed: {in_one_line(failure)}{after}"
-        ) from error
+        text = str(failure).lower()
+        kind = MemoryLimitError if any(words in text for words in _MEMORY) else StoreError
+        raise kind(f"the database at {where} failed: {in_one_line(failure)}{after}") from error
 
 
 def in_one_line(error: BaseException) -> str:

@@ -4,13 +4,18 @@ Of an Arrow batch, those rows go in whose key the table does not hold yet. Redoi
 nothing. The keys alone are joined with the table, to learn which are new. On DuckDB both steps read
 Arrow's memory; on PostgreSQL the keys are staged and the new rows go in by one COPY, sorted by key,
 so that neighbours meet the same pages of index and parent.
+
+Many rows come in pieces, of which one is held at a time. On DuckDB all of them go in by one
+statement: it writes row groups of 122,880 rows to the file as they fill up, but what several
+smaller statements insert stays in memory, each in segments of its own, until the commit.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,6 +28,9 @@ from gandb.store.bulk import copy_in, copy_out
 from gandb.store.loading import loading
 
 _ORDINAL = "ordinal_"
+
+Pieces = Callable[[], Iterable[pa.Table]]
+"""Gives rows piece by piece, the same ones whenever it is called."""
 
 
 class Merger:
@@ -50,6 +58,41 @@ class Merger:
         self.append(table, rows)
         return int(rows.num_rows)
 
+    def merge_all(self, table: sa.Table, pieces: Pieces) -> int:
+        """Do the same with more rows than memory should hold; return how many were new.
+
+        Args:
+            table: where they go.
+            pieces: the rows; their keys are read first, and then, once more, all of them. A key
+                may occur again: its first row goes in.
+
+        Raises:
+            InputError: a text holds a NUL character, which PostgreSQL cannot keep.
+        """
+        new = self.fresh(table, pieces())
+        self.append_all(table, int(new.sum()), _chosen(pieces(), new))
+        return int(new.sum())
+
+    def fresh(self, table: sa.Table, pieces: Iterable[pa.Table]) -> np.ndarray:
+        """Say of each row whether it is the first with a key that the table lacks; bool (n,).
+
+        Args:
+            table: where to look.
+            pieces: its key columns, and maybe others; n rows in all.
+        """
+        names = [c.name for c in table.primary_key.columns]
+        found = [piece.select(names) for piece in pieces if piece.num_rows]
+        if not found:
+            return np.zeros(0, np.bool_)
+        keys = pa.concat_tables(found)
+        new = self.absent(table, keys)
+        plain = pa.table({k: _storage(keys.column(k)) for k in names})
+        ordinals = plain.append_column(_ORDINAL, pa.array(np.arange(keys.num_rows)))
+        firsts = ordinals.group_by(names, use_threads=False).aggregate([(_ORDINAL, "min")])
+        first = np.zeros(keys.num_rows, np.bool_)
+        first[firsts.column(f"{_ORDINAL}_min").to_numpy()] = True
+        return new & first
+
     def absent(self, table: sa.Table, rows: pa.Table) -> np.ndarray:
         """Say of each row whether the table lacks its primary key; bool (n,).
 
@@ -69,7 +112,7 @@ class Merger:
         )
         if self._duckdb:
             driver: Any = self._connection.connection.driver_connection
-            with self._registered(staged) as arrow:
+            with self._registered(staged.schema, [staged]) as arrow:
                 found = driver.execute(query.format(stage=arrow)).fetchnumpy()[_ORDINAL]
         else:
             types = {c: table.c[c].type for c in keys} | {_ORDINAL: sa.BigInteger()}
@@ -92,24 +135,37 @@ class Merger:
         Raises:
             InputError: a text holds a NUL character, which PostgreSQL cannot keep.
         """
-        if not rows.num_rows:
+        self.append_all(table, rows.num_rows, [rows])
+
+    def append_all(self, table: sa.Table, n_rows: int, pieces: Iterable[pa.Table]) -> None:
+        """Do the same with rows that come piece by piece.
+
+        Args:
+            table: where they go.
+            n_rows: about how many there are.
+            pieces: the rows, all with the same columns.
+
+        Raises:
+            InputError: a text holds a NUL character, which PostgreSQL cannot keep.
+        """
+        rest = (_without_nul(table, piece) for piece in pieces if piece.num_rows)
+        first = next(rest, None)
+        if first is None:
             return
-        _refuse_nul(table, rows)
-        name = self._quote(table.name)
+        name, checked = self._quote(table.name), chain([first], rest)
         if self._duckdb:
-            columns = ", ".join(map(self._quote, rows.column_names))
-            with self._registered(rows) as arrow:
+            columns = ", ".join(map(self._quote, first.column_names))
+            with self._registered(first.schema, checked) as arrow:
                 self._connection.exec_driver_sql(
                     f"INSERT INTO {name} ({columns}) "
-                    f"SELECT {self._typed(table, rows)} FROM {arrow} AS s"
+                    f"SELECT {self._typed(table, first)} FROM {arrow} AS s"
                 )
             return
-        rows = _sorted_by_key(table, rows)
-        if self._filled(table):
-            copy_in(self._connection, name, rows)
-            return
-        with loading(self._connection, table.name, rows.num_rows):
-            copy_in(self._connection, name, rows)
+        del first
+        filled = self._filled(table)
+        with nullcontext() if filled else loading(self._connection, table.name, n_rows):
+            for piece in checked:
+                copy_in(self._connection, name, _sorted_by_key(table, piece))
 
     def _filled(self, table: sa.Table) -> bool:
         query = f"SELECT EXISTS (SELECT 1 FROM {self._quote(table.name)})"
@@ -130,14 +186,14 @@ class Merger:
     def _stage_duckdb(self, table: sa.Table, rows: pa.Table) -> str:
         # A copy: joins push filters on their keys into a scan, and Arrow's takes none on UUIDs.
         name = _new_name()
-        with self._registered(rows) as arrow:
+        with self._registered(rows.schema, [rows]) as arrow:
             self._connection.exec_driver_sql(
                 f"CREATE TEMP TABLE {name} AS SELECT {self._typed(table, rows)} FROM {arrow} AS s"
             )
         return name
 
     @contextmanager
-    def _registered(self, rows: pa.Table) -> Iterator[str]:
+    def _registered(self, schema: pa.Schema, pieces: Iterable[pa.Table]) -> Iterator[str]:
         """Let DuckDB see Arrow's memory under a name, to be read once.
 
         DuckDB keeps what was registered until the transaction ends, so it is given a reader, which
@@ -145,10 +201,23 @@ class Merger:
         """
         driver: Any = self._connection.connection.driver_connection
         name = _new_name()
-        batches = iter(rows.to_batches())
-        driver.register(name, pa.RecordBatchReader.from_batches(rows.schema, batches))
+        failed: list[Exception] = []
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                for piece in pieces:
+                    yield from piece.to_batches()
+            except Exception as error:
+                failed.append(error)  # DuckDB would make a text of it
+                raise
+
+        driver.register(name, pa.RecordBatchReader.from_batches(schema, batches()))
         try:
             yield name
+        except Exception as error:
+            if failed and error is not failed[0]:
+                raise failed[0] from error
+            raise
         finally:
             driver.unregister(name)
 
@@ -188,7 +257,16 @@ def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([chunk.storage for chunk in column.chunks], pa.binary(16))
 
 
-def _refuse_nul(table: sa.Table, rows: pa.Table) -> None:
+def _chosen(pieces: Iterable[pa.Table], mask: np.ndarray) -> Iterator[pa.Table]:
+    """Yield the rows of pieces for which ``mask``, bool (n,), is set; n rows in all."""
+    begin = 0
+    for piece in pieces:
+        own = mask[begin : begin + piece.num_rows]
+        begin += piece.num_rows
+        yield piece if own.all() else piece.filter(pa.array(own))
+
+
+def _without_nul(table: sa.Table, rows: pa.Table) -> pa.Table:
     for name in rows.column_names:
         column = rows.column(name)
         if not pa.types.is_string(column.type):
@@ -200,3 +278,4 @@ def _refuse_nul(table: sa.Table, rows: pa.Table) -> None:
                 f"{table.name}.{name}: {column[row].as_py()[:80]!r} holds a NUL character, which "
                 "PostgreSQL cannot keep; remove it"
             )
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from gandb.store.merge import Merger
+from gandb.store.merge import Merger, Pieces
 
 
 class Transaction:
@@ -33,6 +34,16 @@ class Transaction:
         self._require_alone(table)
         return self._merger.merge(table, rows)
 
+    def merge_all(self, table: sa.Table, pieces: Pieces) -> int:
+        """Do the same with more rows than memory should hold (see `Merger.merge_all`)."""
+        self._require_alone(table)
+        return self._merger.merge_all(table, pieces)
+
+    def fresh(self, table: sa.Table, pieces: Iterable[pa.Table]) -> np.ndarray:
+        """Say of each row if it is the first with a new key, bool (n,) (see `Merger.fresh`)."""
+        self._require_alone(table)
+        return self._merger.fresh(table, pieces)
+
     def absent(self, table: sa.Table, rows: pa.Table) -> np.ndarray:
         """Say of each row whether its key is new, bool (n,) (see `Merger.absent`)."""
         self._require_alone(table)
@@ -42,6 +53,22 @@ class Transaction:
         """Insert rows whose keys are known to be new (see `Merger.append`)."""
         self._require_alone(table)
         self._merger.append(table, rows)
+
+    def append_all(self, table: sa.Table, n_rows: int, pieces: Iterable[pa.Table]) -> None:
+        """Do the same piece by piece (see `Merger.append_all`)."""
+        self._require_alone(table)
+        self._merger.append_all(table, n_rows, pieces)
+
+    def limit_memory(self, megabytes: int) -> None:
+        """Keep the memory of this transaction's DuckDB below so many MB (1e6 bytes).
+
+        What does not fit goes to disk, inside the store; what cannot, ends the transaction with a
+        `MemoryLimitError`. A server looks after its own memory.
+        """
+        if self.connection.dialect.name == "duckdb":
+            self.connection.exec_driver_sql(f"SET memory_limit = '{megabytes}MB'")
+            # Each thread fills row groups of its own; with a single one, none is written early.
+            self.connection.exec_driver_sql("SET threads = 2")
 
     def _require_alone(self, table: sa.Table) -> None:
         if not self._alone:

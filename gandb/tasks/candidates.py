@@ -27,7 +27,7 @@ from gandb.store import Transaction
 from gandb.tasks.data import EXTERNAL
 from gandb.tasks.parts import Parts, distinct, raw_ids
 from gandb.tasks.preparing import composition_batch
-from gandb.tasks.records import MERGED, PARSER, describe, merge_structures, prepare_all
+from gandb.tasks.records import MEMORY, PARSER, describe, merge_structures, prepare_all
 from gandb.tasks.rows import Compositions, cnen_recipes, recipe_row, repeat_id
 from gandb.validation.charge import CNEN
 from gandb.validation.symmetry import SYMPREC
@@ -36,7 +36,6 @@ KIND = "import_candidates"
 _FACTS = ("reduced_formula", "chemical_system", "anonymous_formula", "elements", "n_elements",
           "n_atoms")  # fmt: skip
 _STANDARD = (SYMPREC,)
-_NAMES = ("compositions", "structures", "symmetry")
 
 
 def candidates_job(
@@ -94,7 +93,7 @@ def import_candidates(context: Context) -> Outcome:
     card = _card(context.job.spec)
     context.store.files.put_blob(card)
     taken = _Candidates.of(context, parts, card)
-    return Outcome(taken.merge, taken.result)
+    return Outcome(taken.merge, taken.result, MEMORY)
 
 
 def _card(spec: Mapping[str, Any]) -> bytes:
@@ -152,8 +151,8 @@ class _Candidates:
     def merge(self, tx: Transaction) -> None:
         """Write everything: model, checkpoint, candidates, events, records, metrics."""
         checkpoint_id = self._model(tx)
-        for group in self.parts.groups(_NAMES, MERGED):
-            merge_structures(tx, group, _STANDARD)
+        for span in self.parts.spans():
+            merge_structures(tx, span, _STANDARD)
         ids = self._candidate_ids(checkpoint_id)
         candidates = self._candidates(checkpoint_id, ids)
         absent = pa.array(tx.absent(tables.candidate, candidates))

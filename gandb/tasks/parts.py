@@ -20,10 +20,15 @@ from gandb.tasks.preparing import Part
 
 PART = 500
 """Records that are worked out and staged at a time."""
+SPAN = 2_000
+"""Parts whose keys are compared at once."""
+PIECE = 10
+"""Parts whose rows enter the store at once."""
 FEW = 2_000
 """Up to so many records, other processes are not worth their start."""
 LIMIT = 300.0
 """Seconds that a part may take in another process before it is looked into record by record."""
+_WIDTH = 16
 NAMES = ("compositions", "entries", "aliases", "structures", "symmetry", "rejects")
 
 
@@ -87,26 +92,40 @@ class Parts:
         self.context.stage("parts.json", json.dumps(state).encode())
 
     def read(self, names: Iterable[str], columns: Sequence[str] | None = None) -> Part:
-        """Return tables of all parts in one."""
-        return next(self.groups(names, self.n or 1, columns))
+        """Return tables of all parts in one; without rows, a table is empty."""
+        found = {name: list(self._tables(name, range(self.n), columns)) for name in names}
+        return {
+            name: pa.concat_tables(these) if these else pa.table({})
+            for name, these in found.items()
+        }
 
-    def groups(
-        self, names: Iterable[str], size: int, columns: Sequence[str] | None = None
-    ) -> Iterator[Part]:
-        """Yield tables of ``size`` parts at a time; a table without rows is left out."""
-        wanted = list(names)
-        for start in range(0, max(self.n, 1), size):
-            group: dict[str, list[pa.Table]] = {name: [] for name in wanted}
-            for number in range(start, min(start + size, self.n)):
-                for name in wanted:
-                    data = self.context.staged(f"{number:06d}.{name}")
-                    if data is not None:
-                        table = pa.ipc.open_stream(pa.py_buffer(data)).read_all()
-                        group[name].append(table.select(columns) if columns else table)
-            yield {
-                name: pa.concat_tables(found) if found else pa.table({})
-                for name, found in group.items()
-            }
+    def spans(self) -> Iterator[Span]:
+        """Yield all parts, a million records at a time."""
+        for begin in range(0, self.n, SPAN):
+            yield Span(self, range(begin, min(begin + SPAN, self.n)))
+
+    def _tables(
+        self, name: str, numbers: Iterable[int], columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        for number in numbers:
+            data = self.context.staged(f"{number:06d}.{name}")
+            if data is not None:
+                table = pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+                yield table.select(columns) if columns else table
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive parts, to be read as often as needed."""
+
+    parts: Parts
+    numbers: range
+
+    def pieces(self, name: str) -> Iterator[pa.Table]:
+        """Yield the rows of one table, of a few thousand records at a time."""
+        tables = self.parts._tables(name, self.numbers)
+        while some := list(itertools.islice(tables, PIECE)):
+            yield pa.concat_tables(some)
 
 
 def _late(
@@ -157,5 +176,8 @@ def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def raw_ids(column: pa.ChunkedArray) -> np.ndarray:
     """Return a column of ids as uint8 (n, 16)."""
-    data = b"".join(_storage(column).to_pylist())
-    return np.frombuffer(data, np.uint8).reshape(-1, 16)
+    found = [np.zeros((0, _WIDTH), np.uint8)]
+    for chunk in _storage(column).chunks:
+        data = np.frombuffer(chunk.buffers()[1] or b"", np.uint8).reshape(-1, _WIDTH)
+        found.append(data[chunk.offset : chunk.offset + len(chunk)])
+    return np.concatenate(found)

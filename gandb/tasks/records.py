@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
-from gandb.core.compositions import uuid_array
+from gandb.core.compositions import CompositionBatch
 from gandb.core.errors import InputError, NotFoundError, UsageError
 from gandb.core.ids import Domain, json_id
 from gandb.jobs.queue import now
@@ -30,16 +31,16 @@ from gandb.sources.reading import read_files
 from gandb.sources.records import Record
 from gandb.store import Store, Transaction
 from gandb.tasks.fetching import Pages, fetch
-from gandb.tasks.parts import NAMES, Parts, distinct, raw_ids
-from gandb.tasks.preparing import Part, Preparation, composition_batch, symmetry_recipe
-from gandb.tasks.rows import Compositions, merge_compositions, repeat_id
+from gandb.tasks.parts import Parts, Span, raw_ids
+from gandb.tasks.preparing import Preparation, composition_batch, symmetry_recipe
+from gandb.tasks.rows import merge_all_compositions, repeat_id
 from gandb.validation.symmetry import SYMPREC
 
 KIND = "import_records"
 PARSER = "1"
 """Version of the readers: raised when the same file gives other records."""
-MERGED = 10
-"""Parts that enter the store at a time."""
+MEMORY = 250
+"""MB that DuckDB should do with while it merges; a million entries take a fifth of it."""
 _FILE = ("name", "sha256", "size")
 _SHOWN = 5
 
@@ -193,7 +194,7 @@ def import_records(context: Context) -> Outcome:
     parts = prepare_all(context)
     pages = _pages(context, spec)
     merge = _Import.of(context.store, spec, parts, pages)
-    return Outcome(merge, merge.result)
+    return Outcome(merge, merge.result, MEMORY)
 
 
 def prepare_all(context: Context) -> Parts:
@@ -260,19 +261,18 @@ def _pages(context: Context, spec: Mapping[str, Any]) -> Pages | None:
 # --- merging -----------------------------------------------------------------------------
 
 
-def merge_structures(tx: Transaction, group: Part, symprecs: Sequence[float]) -> None:
-    """Take in the compositions, structures and symmetry of a group of parts."""
-    if group["compositions"].num_rows:
-        unique = distinct(group["compositions"], "id")
-        batch = composition_batch(unique)
-        merge_compositions(tx, Compositions.of(raw_ids(unique.column("id")), batch))
+def merge_structures(tx: Transaction, span: Span, symprecs: Sequence[float]) -> None:
+    """Take in the compositions, structures and symmetry of some parts."""
+
+    def compositions() -> Iterator[tuple[np.ndarray, CompositionBatch]]:
+        for piece in span.pieces("compositions"):
+            yield raw_ids(piece.column("id")), composition_batch(piece.combine_chunks())
+
+    merge_all_compositions(tx, compositions)
     for symprec in symprecs:
         tx.insert_new(tables.recipe, symmetry_recipe(symprec))
-    if group["structures"].num_rows:
-        tx.merge(tables.structure, distinct(group["structures"], "id"))
-        tx.merge(
-            tables.structure_symmetry, distinct(group["symmetry"], "structure_id", "recipe_id")
-        )
+    tx.merge_all(tables.structure, partial(span.pieces, "structures"))
+    tx.merge_all(tables.structure_symmetry, partial(span.pieces, "symmetry"))
 
 
 @dataclass(frozen=True)
@@ -341,28 +341,29 @@ class _Import:
             tx.insert_new(
                 tables.snapshot_file, {"snapshot_id": own, "number": number, "kept": kept, **row}
             )
-        symprecs = _symprecs(self.spec)
-        for group in self.parts.groups(NAMES, MERGED):
-            merge_structures(tx, group, symprecs)
-            rejects = _reject_rows(own, group["rejects"])
-            if rejects.num_rows:
-                tx.merge(tables.snapshot_reject, rejects)
-            if not group["entries"].num_rows:
-                continue
-            entries = distinct(group["entries"], "id").drop_columns(["file", "line"])
-            source = pa.repeat(pa.scalar(self.spec["source"]), len(entries))
-            ordinals = pa.repeat(pa.scalar(0, pa.int32()), len(entries))
-            rows = entries.append_column("source", source).append_column("ordinal", ordinals)
-            tx.merge(tables.entry, rows)
-            ids = raw_ids(entries.column("id"))
-            members = pa.table(
-                {"snapshot_id": repeat_id(own, len(ids)), "entry_id": uuid_array(ids)}
-            )
-            tx.merge(tables.snapshot_entry, members)
-            if group["aliases"].num_rows:
-                tx.merge(
-                    tables.entry_alias, distinct(group["aliases"], "entry_id", "kind", "alias")
-                )
+        for span in self.parts.spans():
+            merge_structures(tx, span, _symprecs(self.spec))
+            tx.merge_all(tables.snapshot_reject, partial(self._rejects, span))
+            tx.merge_all(tables.entry, partial(self._entries, span))
+            tx.merge_all(tables.snapshot_entry, partial(self._members, span))
+            tx.merge_all(tables.entry_alias, partial(span.pieces, "aliases"))
+
+    def _rejects(self, span: Span) -> Iterator[pa.Table]:
+        for piece in span.pieces("rejects"):
+            own = repeat_id(self.snapshot["id"], len(piece))
+            yield piece.append_column("snapshot_id", own)
+
+    def _entries(self, span: Span) -> Iterator[pa.Table]:
+        for piece in span.pieces("entries"):
+            source = pa.repeat(pa.scalar(self.spec["source"]), len(piece))
+            ordinals = pa.repeat(pa.scalar(0, pa.int32()), len(piece))
+            rows = piece.drop_columns(["file", "line"])
+            yield rows.append_column("source", source).append_column("ordinal", ordinals)
+
+    def _members(self, span: Span) -> Iterator[pa.Table]:
+        for piece in span.pieces("entries"):
+            own = repeat_id(self.snapshot["id"], len(piece))
+            yield pa.table({"snapshot_id": own, "entry_id": piece.column("id")})
 
 
 def snapshot_id(spec: Mapping[str, Any], content: str | None) -> UUID:
@@ -408,13 +409,6 @@ def _kept(store: Store, files: Sequence[Mapping[str, Any]]) -> Iterator[dict[str
             data = each.read_bytes()
             name = f"{path.name}/{each.relative_to(path)}" if path.is_dir() else each.name
             yield {"name": name, "sha256": store.files.put_blob(data), "size": len(data)}
-
-
-def _reject_rows(own: UUID, rejects: pa.Table) -> pa.Table:
-    if not rejects.num_rows:
-        return rejects
-    rows = distinct(rejects, "file", "line", "reason")
-    return rows.append_column("snapshot_id", repeat_id(own, len(rows)))
 
 
 def snapshot_files(store: Store, snapshot: UUID) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -112,10 +112,7 @@ def merge_compositions(tx: Transaction, new: Compositions) -> None:
 
     A composition enters with all of these in one transaction, so only its own key is looked up.
     """
-    rows = pa.table(
-        {"id": uuid_array(new.ids), **new.facts}
-        | {name: pa.array(v.passed) for name, v in new.verdicts.items()}
-    )
+    rows = composition_rows(new)
     absent = tx.absent(tables.composition, rows)
     mask, places = pa.array(absent), np.flatnonzero(absent)
     ids = new.ids[places]
@@ -128,6 +125,49 @@ def merge_compositions(tx: Transaction, new: Compositions) -> None:
         for name, recipe in cnen_recipes().items()
     ]
     tx.append(tables.check_result, pa.concat_tables(verdicts))
+
+
+def merge_all_compositions(
+    tx: Transaction, pieces: Callable[[], Iterable[tuple[np.ndarray, CompositionBatch]]]
+) -> None:
+    """Do the same with more compositions than memory should hold.
+
+    Args:
+        tx: takes them in.
+        pieces: gives ids and compositions piece by piece, the same ones whenever it is called; a
+            composition may occur again.
+    """
+    keys = (pa.table({"id": uuid_array(ids)}) for ids, _ in pieces())
+    fresh = tx.fresh(tables.composition, keys)
+
+    def new() -> Iterator[tuple[np.ndarray, CompositionBatch]]:
+        begin = 0
+        for ids, batch in pieces():
+            places = np.flatnonzero(fresh[begin : begin + len(ids)])
+            begin += len(ids)
+            if len(places):
+                yield ids[places], batch.take(places)
+
+    n = int(fresh.sum())
+    rows = (composition_rows(Compositions.of(*piece)) for piece in new())
+    tx.append_all(tables.composition, n, rows)
+    tx.append_all(tables.composition_element, 3 * n, (element_rows(*piece) for piece in new()))
+    verdicts = (standard_verdict_rows(ids, check_all(batch)) for ids, batch in new())
+    for recipe in cnen_recipes().values():
+        tx.insert_new(tables.recipe, recipe)
+    tx.append_all(tables.check_result, len(CNEN) * n, verdicts)
+
+
+def composition_rows(compositions: Compositions) -> pa.Table:
+    """Return the rows of ``composition``."""
+    verdicts = {name: pa.array(v.passed) for name, v in compositions.verdicts.items()}
+    return pa.table({"id": uuid_array(compositions.ids), **compositions.facts} | verdicts)
+
+
+def standard_verdict_rows(ids: np.ndarray, verdicts: Mapping[str, Verdicts]) -> pa.Table:
+    """Return the rows of ``check_result`` for all standard recipes."""
+    recipes = cnen_recipes().items()
+    return pa.concat_tables([verdict_rows(r["id"], ids, verdicts[name]) for name, r in recipes])
 
 
 def entry_ids(

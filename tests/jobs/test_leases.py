@@ -11,7 +11,9 @@ import threading
 import time
 from uuid import UUID
 
+import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
 from gandb.core.errors import JobError
 from gandb.jobs import leases, owners, queue
@@ -129,6 +131,23 @@ def test_a_failed_merge_leaves_nothing(store: Store) -> None:
         leases.complete(store, held, Outcome(merge))
     assert noted(store) == []
     leases.check(store, held)
+
+
+def test_a_merge_that_cannot_do_with_its_memory_gets_more(store: Store) -> None:
+    queue.submit(store, notes())
+    held = claimed(store, A)
+    tries: list[int] = []
+
+    def merge(tx: Transaction) -> None:
+        tries.append(0)
+        keys = [f"{i}-{'x' * 100}" for i in range(50_000)]
+        tx.append(setting, pa.table({"key": keys, "value": keys}))
+
+    assert leases.complete(store, held, Outcome(merge, memory=1))
+    assert len(tries) == (2 if store.kind == "duckdb" else 1)
+    with store.read() as connection:
+        count = sa.select(sa.func.count()).where(setting.c.key.endswith("x"))
+        assert connection.execute(count).scalar() == 50_000
 
 
 def test_a_chunk_that_kills_its_workers_fails_its_job(

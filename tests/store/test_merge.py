@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from gandb.core.compositions import uuid_array
 from gandb.core.config import Settings
-from gandb.core.errors import InputError
+from gandb.core.errors import InputError, MemoryLimitError, NotFoundError
 from gandb.schema import tables
 from gandb.schema.columns import DoubleList, Json, Moment, TextList
 from gandb.store import Store, Transaction, loading
@@ -193,6 +193,51 @@ def test_any_batches_merge_as_into_a_dictionary(store_url: str) -> None:
         check()
 
 
+def test_pieces_merge_as_into_a_dictionary(store_url: str) -> None:
+    """Of a key that is not there yet, the first row goes in, wherever it comes again."""
+    batches = st.lists(st.lists(ROWS, max_size=6), max_size=4)
+    with _table(store_url) as tx:
+
+        @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(there=st.lists(ROWS, max_size=4, unique_by=_key), batches=batches)
+        @example(there=[], batches=[])
+        @example(there=[], batches=[[], []])
+        def check(there: list[Row], batches: list[list[Row]]) -> None:
+            tx.execute(sa.delete(THING))
+            assert tx.merge(THING, _arrow(there)) == len(there)
+            model = {_key(row): row for row in there}
+            for row in (row for rows in batches for row in rows):
+                model.setdefault(_key(row), row)
+            new = len(model) - len(there)
+            assert tx.merge_all(THING, lambda: map(_arrow, batches)) == new
+            assert tx.merge_all(THING, lambda: map(_arrow, batches)) == 0
+            assert _content(tx) == {k: _as_stored(row) for k, row in model.items()}
+
+        check()
+
+
+def test_what_goes_wrong_between_pieces_is_told_as_it_is(store_url: str) -> None:
+    good = {**dict.fromkeys(ARROW), "ref": None, "order": 1}
+    rows = [_arrow([{**good, "id": UUID(int=i), "name": "a"}]) for i in (1, 2)]
+
+    def broken() -> Iterator[pa.Table]:
+        yield rows[0]
+        raise NotFoundError("the second piece is gone")
+
+    def with_nul() -> Iterator[pa.Table]:
+        yield rows[0]
+        yield rows[1].set_column(rows[1].schema.get_field_index("note"), "note", pa.array(["\0"]))
+
+    with _table(store_url):
+        pass
+    store = Store.open(Settings(store=store_url))
+    for pieces, error in ((broken, NotFoundError), (with_nul, InputError)):
+        with pytest.raises(error, match=r"gone|NUL"), store.write() as tx:
+            tx.append_all(THING, 2, pieces())
+    with store.write() as tx:
+        assert _content(tx) == {}
+
+
 def _check_fetch(tx: Transaction, model: dict[Key, Row]) -> None:
     found = fetch(tx.connection, sa.select(*PLAIN)).to_pylist()
     rows = {(UUID(r["id"]), r["name"], r["order"]): r for r in found}
@@ -361,3 +406,53 @@ def test_what_was_merged_is_let_go_before_the_transaction_ends(tmp_path: Path) -
             assert tx.merge(tables.setting, rows) == 0
             del rows, keys
         assert pa.total_allocated_bytes() - before < 8_000_000  # of 40 MB that went in
+
+
+def _held_in_memory(tx: Transaction) -> float:
+    """Return the MB of rows that DuckDB has not written to its file, spilled or not."""
+    query = (
+        "SELECT sum(memory_usage_bytes + temporary_storage_bytes) / 1e6 FROM duckdb_memory() "
+        "WHERE tag = 'IN_MEMORY_TABLE'"
+    )
+    return float(tx.connection.exec_driver_sql(query).scalar_one())
+
+
+def test_pieces_are_written_before_the_transaction_ends(tmp_path: Path) -> None:
+    """One by one, the same rows would all be held until then."""
+    store = Store.create(Settings(store=str(tmp_path / "store")))
+    n, size = 100, 5_000
+    with store.write() as tx:
+        tx.limit_memory(30)
+        tx.insert_new(tables.recipe, RECIPE)
+        pieces = (_recipe_and_results(size, i * size) for i in range(n))
+        tx.append_all(tables.check_result, n * size, pieces)
+        together = _held_in_memory(tx)
+    with store.write() as tx:
+        for i in range(n, n + 10):
+            tx.append(tables.check_result, _recipe_and_results(size, i * size))
+        one_by_one = _held_in_memory(tx) * n / 10
+    assert together < one_by_one / 3
+    with store.read() as connection:
+        count = sa.select(
+            sa.func.count(), sa.func.count(tables.check_result.c.subject_id.distinct())
+        )
+        assert tuple(connection.execute(count).one()) == ((n + 10) * size, (n + 10) * size)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_too_little_memory_is_told_apart_and_changes_nothing(tmp_path: Path, late: bool) -> None:
+    store = Store.create(Settings(store=str(tmp_path / "store")))
+
+    def fill(tx: Transaction) -> None:
+        if not late:
+            tx.limit_memory(1)
+        tx.append(tables.check_result, _recipe_and_results(100_000))
+        if late:
+            tx.limit_memory(1)  # the commit runs out of it
+
+    with pytest.raises(MemoryLimitError, match="taken back"), store.write() as tx:
+        fill(tx)
+    count = sa.select(sa.func.count(tables.check_result.c.subject_id))
+    with store.write() as tx:
+        assert tx.execute(count).scalar() == 0
+        tx.append(tables.check_result, _recipe_and_results(10))
