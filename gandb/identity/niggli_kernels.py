@@ -53,11 +53,24 @@ def niggli_cell(lattice: np.ndarray) -> tuple[bool, np.ndarray]:
                 hand = _triple(counts_a[i], counts_b[j], counts_c[k])
                 if hand == 0 or (found and hand < 0):
                     continue
-                first[0], first[1], first[2] = places_a[i], places_b[j], places_c[k]
                 found = True
+                for d in range(3):
+                    first[0, d] = places_a[i, d]
+                    first[1, d] = places_b[j, d]
+                    first[2, d] = places_c[k, d]
                 if hand > 0:
-                    return True, first if _determinant(first) > 0 else -first
-    return found, first if _determinant(first) > 0 else -first
+                    return True, _right_handed(first)
+    return found, _right_handed(first)
+
+
+@njit(cache=True, nogil=True)
+def _right_handed(lattice: np.ndarray) -> np.ndarray:
+    """Invert a left-handed lattice, in place."""
+    if _determinant(lattice) < 0:
+        for i in range(3):
+            for j in range(3):
+                lattice[i, j] = -lattice[i, j]
+    return lattice
 
 
 @njit(cache=True, nogil=True)
@@ -75,9 +88,11 @@ def _lll(lattice: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray]:
         for i in range(k - 1, -1, -1):
             q = np.rint(mu[k, i])
             if q != 0:
-                basis[k] -= q * basis[i]
-                numbers[k] -= np.int64(q) * numbers[i]
-                mu[k, :i] -= q * mu[i, :i]
+                for j in range(3):
+                    basis[k, j] -= q * basis[i, j]
+                    numbers[k, j] -= np.int64(q) * numbers[i, j]
+                for j in range(i):
+                    mu[k, j] -= q * mu[i, j]
                 mu[k, i] -= q
         if norms[k] >= (_DELTA - mu[k, k - 1] ** 2) * norms[k - 1]:
             k += 1
@@ -156,13 +171,14 @@ def _niggli_parameters(basis: np.ndarray, eps: float) -> tuple[bool, np.ndarray,
     lengths, angles = np.zeros(3), np.zeros(3)
     if min(aa, bb, cc) <= 0:
         return False, lengths, angles
-    lengths[0], lengths[1], lengths[2] = math.sqrt(aa), math.sqrt(bb), math.sqrt(cc)
-    angles[0] = xi / 2 / lengths[1] / lengths[2]
-    angles[1] = eta / 2 / lengths[0] / lengths[2]
-    angles[2] = zeta / 2 / lengths[0] / lengths[1]
-    if np.abs(angles).max() > 1:
-        return False, lengths, angles
-    return True, lengths, np.degrees(np.arccos(angles))
+    a, b, c = math.sqrt(aa), math.sqrt(bb), math.sqrt(cc)
+    cosines = (xi / 2 / b / c, eta / 2 / a / c, zeta / 2 / a / b)
+    lengths[0], lengths[1], lengths[2] = a, b, c
+    for i in range(3):
+        if abs(cosines[i]) > 1:
+            return False, lengths, angles
+        angles[i] = math.degrees(math.acos(cosines[i]))
+    return True, lengths, angles
 
 
 @njit(cache=True, nogil=True)
@@ -214,7 +230,7 @@ def _vectors(
     length = lengths[which]
     most, least = 1 + tolerance, 1 / (1 + tolerance)
     outer, inner = length * most * (1 + 1e-9), length * least * (1 - 1e-9)
-    reach = lengths.max() * most
+    reach = max(lengths[0], lengths[1], lengths[2]) * most
     if reach < 1.0:
         reach = 1.0 + _EDGE
     # The range of each number is that of the sphere; the widest is solved for.
@@ -228,7 +244,6 @@ def _vectors(
 
     counts = np.empty((16, 3), np.int64)
     places = np.empty((16, 3))
-    keys = np.empty(16, np.int64)
     m = 0
     for p in range(-int(ranges[x]), int(ranges[x]) + 1):
         for q in range(-int(ranges[y]), int(ranges[y]) + 1):
@@ -259,23 +274,56 @@ def _vectors(
                 r += 1
                 if max(abs(i), abs(j), abs(k)) >= _HALF_RANGE:
                     continue
-                total, box = 0.0, 0
-                if m == len(keys):
-                    counts = np.concatenate((counts, np.empty_like(counts)))
-                    places = np.concatenate((places, np.empty_like(places)))
-                    keys = np.concatenate((keys, np.empty_like(keys)))
+                total = 0.0
+                if m == len(counts):
+                    counts, places = _longer(counts), _longer(places)
                 for d in range(3):
                     value = i * lattice[0, d] + j * lattice[1, d] + k * lattice[2, d]
                     places[m, d] = value
                     total += value * value
-                    box = 3 * box + math.floor((value + reach + _EDGE + 1e-8) / reach)
                 ratio = math.sqrt(total) / length
                 if least < ratio < most:
-                    counts[m] = i, j, k
-                    keys[m] = _search_key(box, i, j, k)
+                    counts[m, 0], counts[m, 1], counts[m, 2] = i, j, k
                     m += 1
-    ranks = np.argsort(keys[:m])
-    return counts[ranks], places[ranks]
+    keys = np.empty(m, np.int64)
+    for at in range(m):
+        box = 0
+        for d in range(3):
+            box = 3 * box + math.floor((places[at, d] + reach + _EDGE + 1e-8) / reach)
+        keys[at] = _search_key(box, counts[at, 0], counts[at, 1], counts[at, 2])
+    ranks = sorted_order(keys)
+    listed, found = np.empty((m, 3), np.int64), np.empty((m, 3))
+    for at in range(m):
+        for d in range(3):
+            listed[at, d], found[at, d] = counts[ranks[at], d], places[ranks[at], d]
+    return listed, found
+
+
+@njit(cache=True, nogil=True)
+def _longer(rows: np.ndarray) -> np.ndarray:
+    """Return the same rows with as many again behind them, not filled."""
+    found = np.empty((2 * len(rows), 3), rows.dtype)
+    for i in range(len(rows)):
+        for d in range(3):
+            found[i, d] = rows[i, d]
+    return found
+
+
+@njit(cache=True, nogil=True)
+def sorted_order(keys: np.ndarray) -> np.ndarray:
+    """Return the order (n,) that sorts keys (n,) without ties: Shell's sort, quick to compile."""
+    order = np.arange(len(keys))
+    gap = len(keys) // 2
+    while gap > 0:
+        for i in range(gap, len(keys)):
+            moved = order[i]
+            j = i
+            while j >= gap and keys[order[j - gap]] > keys[moved]:
+                order[j] = order[j - gap]
+                j -= gap
+            order[j] = moved
+        gap = 1 if gap == 2 else int(gap / 2.2)
+    return order
 
 
 @njit(cache=True, nogil=True)

@@ -84,8 +84,9 @@ def _reduced(
     ranks = {label: rank for rank, label in enumerate(sorted(set(labels.values())))}
     rank_of = {text: ranks[label] for text, label in labels.items()}
     groups = np.array([rank_of[text] for text in species])
+    sizes = np.bincount(groups)
     code, cell, coords, sources = reduce_sites(
-        np.array(lattice), np.array(frac_coords), groups, primitive
+        np.array(lattice), np.array(frac_coords), groups, sizes, primitive
     )
     if code != DONE:
         edges = ", ".join(f"{edge:g}" for edge in np.linalg.norm(lattice, axis=1))

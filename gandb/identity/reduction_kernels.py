@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from gandb.identity.niggli_kernels import dot, inverse_of, niggli_cell
+from gandb.identity.niggli_kernels import dot, inverse_of, niggli_cell, sorted_order
 
 DONE, NO_NIGGLI_CELL = 0, 1
 
@@ -20,7 +20,11 @@ _FEW = 24  # sites up to which a sorted list does not pay
 
 @njit(cache=True, nogil=True)
 def reduce_sites(
-    lattice: np.ndarray, frac_coords: np.ndarray, groups: np.ndarray, primitive: bool
+    lattice: np.ndarray,
+    frac_coords: np.ndarray,
+    groups: np.ndarray,
+    sizes: np.ndarray,
+    primitive: bool,
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """Reduce a cell.
 
@@ -28,6 +32,7 @@ def reduce_sites(
         lattice: float64 (3, 3).
         frac_coords: float64 (n, 3).
         groups: int64 (n,), equal for sites that may coincide; 0, 1, ... in the order of the result.
+        sizes: int64, number of sites of each group.
         primitive: look for smaller cells too.
 
     Returns:
@@ -39,16 +44,17 @@ def reduce_sites(
     if code != DONE or not primitive:
         return code, cell, coords, sources
 
-    order = np.argsort(groups, kind="mergesort")
-    sizes = np.bincount(groups)
-    smaller, inner = cell, coords[order]
+    order, inner = _grouped(coords, groups, sizes)
+    smaller = cell
     levels = 0
     while True:
         det, smaller, inner, kept = _smaller_cell(smaller, inner, sizes)
         if det == 1:
             break
-        sizes //= det
-        order = order[kept]
+        sizes = sizes // det
+        for i in range(len(kept)):
+            kept[i] = order[kept[i]]
+        order = kept
         levels += 1
     if levels == 0:
         return code, cell, coords, sources
@@ -56,9 +62,27 @@ def reduce_sites(
     for _ in range(levels):
         before = smaller
         code, smaller, inner = _reduced_cell(smaller, inner)
-        if code != DONE or np.array_equal(before, smaller):
+        if code != DONE or before is smaller:
             break
     return code, smaller, inner, order
+
+
+@njit(cache=True, nogil=True)
+def _grouped(
+    coords: np.ndarray, groups: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of sites that lists them group after group, and so the coordinates."""
+    places = np.zeros(len(sizes), np.int64)
+    for g in range(1, len(sizes)):
+        places[g] = places[g - 1] + sizes[g - 1]
+    order, found = np.empty(len(coords), np.int64), np.empty_like(coords)
+    for i in range(len(coords)):
+        at = places[groups[i]]
+        places[groups[i]] += 1
+        order[at] = i
+        for d in range(3):
+            found[at, d] = coords[i, d]
+    return order, found
 
 
 @njit(cache=True, nogil=True)
@@ -75,18 +99,23 @@ def _reduced_cell(
             same &= abs(cell[i, j] - lattice[i, j]) <= 1e-8 + 1e-5 * abs(lattice[i, j])
     if same:
         return DONE, lattice, frac_coords
-    inverse = inverse_of(cell)
-    coords = np.empty_like(frac_coords)
-    for n in range(len(coords)):
-        for j in range(3):
-            value = 0.0
-            for i in range(3):
-                place = 0.0
-                for k in range(3):
-                    place += frac_coords[n, k] * lattice[k, i]
-                value += place * inverse[i, j]
-            coords[n, j] = value % 1.0
+    coords = _product(_product(frac_coords, lattice), inverse_of(cell))
+    for i in range(len(coords)):
+        for d in range(3):
+            coords[i, d] %= 1.0
     return DONE, cell, coords
+
+
+@njit(cache=True, nogil=True)
+def _product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return the product of rows (n, 3) and a matrix (3, 3); numba's own needs SciPy."""
+    found = np.empty((len(rows), 3))
+    for i in range(len(rows)):
+        for j in range(3):
+            found[i, j] = (
+                rows[i, 0] * matrix[0, j] + rows[i, 1] * matrix[1, j] + rows[i, 2] * matrix[2, j]
+            )
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -114,7 +143,8 @@ def _smaller_cell(
     for i in range(3):
         tolerance[i] = _TOLERANCE / math.sqrt(dot(lattice[i], lattice[i]))
     shifts = _translations(coords, sizes, 2 * tolerance)
-    close = np.empty(len(shifts), np.bool_)
+    n_shifts = len(shifts)
+    close = np.empty((n_shifts, 3))
     for det in range(2, units + 1):
         if units % det:
             continue
@@ -125,24 +155,28 @@ def _smaller_cell(
                 if det // a % e:
                     continue
                 g = det // a // e
-                if not _any_close(shifts, 0.0, 0.0, 1 / g, tolerance):
+                if not _any_close(shifts, n_shifts, 0.0, 0.0, 1 / g, tolerance):
                     continue
                 f_fits = np.empty(e, np.bool_)
+                some = False
                 for f in range(e):
-                    f_fits[f] = _any_close(shifts, 0.0, 1 / e, -f / (e * g), tolerance)
-                if not f_fits.any():
+                    f_fits[f] = _any_close(shifts, n_shifts, 0.0, 1 / e, -f / (e * g), tolerance)
+                    some |= f_fits[f]
+                if not some:
                     continue
                 for b in range(a):
-                    if not _close_in_plane(shifts, 1 / a, -b / (a * e), tolerance, close):
+                    y = -b / (a * e)
+                    m = _close_in_plane(shifts, 1 / a, y, tolerance, close)
+                    if m == 0:
                         continue
                     for c in range(a):
                         for f in range(e):
-                            if not f_fits[f]:
-                                continue
                             z = (b * f - c * e) / det
-                            if not _any_close(shifts[close], 1 / a, -b / (a * e), z, tolerance):
+                            if not f_fits[f] or not _any_close(close, m, 1 / a, y, z, tolerance):
                                 continue
-                            matrix = np.array([[a, b, c], [0, e, f], [0, 0, g]])
+                            matrix = np.zeros((3, 3))
+                            matrix[0, 0], matrix[0, 1], matrix[0, 2] = a, b, c
+                            matrix[1, 1], matrix[1, 2], matrix[2, 2] = e, f, g
                             fits, cell, means, kept = _folded(
                                 lattice, coords, sizes, matrix, det, tolerance
                             )
@@ -158,40 +192,55 @@ def _translations(coords: np.ndarray, sizes: np.ndarray, tolerance: np.ndarray) 
     They are taken from those between the first site of the smallest group and all of it; float64
     (m, 3), the first of them 0.
     """
-    least = np.argmin(sizes)
-    begin = sizes[:least].sum()
-    shifts = coords[begin : begin + sizes[least]] - coords[begin]
-    scale = 1 / tolerance
-    targets = np.empty_like(shifts)
-    for v in range(len(shifts)):
-        for d in range(3):
+    least, begin, after = 0, 0, 0
+    for g in range(len(sizes)):
+        if sizes[g] < sizes[least]:
+            least, begin = g, after
+        after += sizes[g]
+    shifts = np.empty((sizes[least], 3))
+    targets = np.empty((sizes[least], 3))
+    scale = np.empty(3)
+    for d in range(3):
+        scale[d] = 1 / tolerance[d]
+        for v in range(len(shifts)):
+            shifts[v, d] = coords[begin + v, d] - coords[begin, d]
             targets[v, d] = _scaled(shifts[v, d], scale[d])
-    alive = np.ones(len(shifts), np.bool_)
+    alive = np.arange(len(shifts))
     left = len(shifts)
     begin = 0
     for size in sizes:
         group = coords[begin : begin + size]
         begin += size
+        sorted_x = np.empty(size)
+        for i in range(size):
+            sorted_x[i] = group[i, 0] % 1.0
         order = np.arange(size)
-        sorted_x = group[:, 0] % 1.0
+        width = 1.0
         if size > _FEW:
-            order = np.argsort(sorted_x)
-            sorted_x = sorted_x[order]
-        width = 2 * tolerance[0] + 1e-8 if size > _FEW else 1.0
+            order = sorted_order(sorted_x)
+            for i in range(size):
+                sorted_x[i] = group[order[i], 0] % 1.0
+            width = 2 * tolerance[0] + 1e-8
         relative = np.empty((size, 3))
         for i in range(size):
             if left == 1:
-                return shifts[alive]
+                break
             for j in range(size):
                 for d in range(3):
                     relative[j, d] = _scaled(group[j, d] - group[i, d], scale[d])
-            for v in range(1, len(shifts)):
-                if alive[v]:
-                    start = (group[i, 0] + shifts[v, 0] - width / 2) % 1.0
-                    if not _met(relative, targets[v], scale, order, sorted_x, start, width):
-                        alive[v] = False
-                        left -= 1
-    return shifts[alive]
+            met = 1
+            for at in range(1, left):
+                v = alive[at]
+                start = (group[i, 0] + shifts[v, 0] - width / 2) % 1.0
+                if _met(relative, targets[v], scale, order, sorted_x, start, width):
+                    alive[met] = v
+                    met += 1
+            left = met
+    found = np.empty((left, 3))
+    for at in range(left):
+        for d in range(3):
+            found[at, d] = shifts[alive[at], d]
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -215,7 +264,7 @@ def _met(
     Places are looked at by their x, from ``start`` on for ``width``; all where that is 1 or more.
     """
     n = len(order)
-    first = np.searchsorted(sorted_x, start) if width < 1 else 0
+    first = _first_from(sorted_x, start) if width < 1 else 0
     for p in range(n):
         at = (first + p) % n
         if width < 1 and (sorted_x[at] - start) % 1.0 > width:
@@ -231,9 +280,24 @@ def _met(
 
 
 @njit(cache=True, nogil=True)
-def _any_close(shifts: np.ndarray, x: float, y: float, z: float, tolerance: np.ndarray) -> bool:
-    """Whether a translation is this vector, within the tolerance."""
-    for v in range(len(shifts)):
+def _first_from(values: np.ndarray, least: float) -> int:
+    """Return where in sorted values the first begins that is not below this."""
+    low, high = 0, len(values)
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] < least:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True, nogil=True)
+def _any_close(
+    shifts: np.ndarray, m: int, x: float, y: float, z: float, tolerance: np.ndarray
+) -> bool:
+    """Whether one of the first m translations is this vector, within the tolerance."""
+    for v in range(m):
         if (
             abs(_centred(x - shifts[v, 0])) < tolerance[0]
             and abs(_centred(y - shifts[v, 1])) < tolerance[1]
@@ -246,16 +310,18 @@ def _any_close(shifts: np.ndarray, x: float, y: float, z: float, tolerance: np.n
 @njit(cache=True, nogil=True)
 def _close_in_plane(
     shifts: np.ndarray, x: float, y: float, tolerance: np.ndarray, close: np.ndarray
-) -> bool:
-    """Mark the translations that have this x and y, within the tolerance; say if there is one."""
-    found = False
+) -> int:
+    """Copy the translations that have this x and y, within the tolerance; return how many."""
+    m = 0
     for v in range(len(shifts)):
-        close[v] = (
+        if (
             abs(_centred(x - shifts[v, 0])) < tolerance[0]
             and abs(_centred(y - shifts[v, 1])) < tolerance[1]
-        )
-        found |= close[v]
-    return found
+        ):
+            for d in range(3):
+                close[m, d] = shifts[v, d]
+            m += 1
+    return m
 
 
 @njit(cache=True, nogil=True)
@@ -273,14 +339,14 @@ def _folded(
         Whether they do, the cell, and as `_smaller_cell`.
     """
     n = len(coords)
-    cell = inverse_of(matrix.astype(np.float64)) @ lattice
-    inside = coords @ matrix.astype(np.float64)
+    cell = _product(inverse_of(matrix), lattice)
+    inside = _product(coords, matrix)
     near = np.empty(3)
     for i in range(3):
         near[i] = _TOLERANCE / math.sqrt(dot(cell[i], cell[i]))
     means = np.empty((n // det, 3))
     kept = np.empty(n // det, np.int64)
-    members = np.empty((sizes.max(), det), np.int64)
+    members = np.empty((n, det), np.int64)
     done = 0
     begin = 0
     for size in sizes:
@@ -291,22 +357,22 @@ def _folded(
                 if _together(coords, inside, i, j, near, tolerance):
                     if count == det:
                         return False, cell, means, kept
-                    members[i - begin, count] = j
+                    members[i, count] = j
                     count += 1
             if count < det:
                 return False, cell, means, kept
         for i in range(begin, end):
-            if members[i - begin, 0] < i:
+            if members[i, 0] < i:
                 continue
             for p in range(det):
                 for q in range(det):
-                    if members[members[i - begin, p] - begin, q] != members[i - begin, q]:
+                    if members[members[i, p], q] != members[i, q]:
                         return False, cell, means, kept
             # The mean, one after another; sites that lie across a face come near first.
             for d in range(3):
                 mean = inside[i, d] % 1.0
                 for p in range(1, det):
-                    mean += _centred(inside[members[i - begin, p], d] % 1.0 - mean) / (p + 1)
+                    mean += _centred(inside[members[i, p], d] % 1.0 - mean) / (p + 1)
                 means[done, d] = mean
             kept[done] = i
             done += 1
