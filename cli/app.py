@@ -13,6 +13,7 @@ from gandb.cli import (
     dataset,
     demo,
     export,
+    identity,
     importing,
     job,
     model,
@@ -90,6 +91,9 @@ app.command(epilog=model.TRAIN_EPILOG)(model.train)
 app.command(epilog=model.GENERATE_EPILOG)(model.generate)
 app.command(epilog=model.MODELS_EPILOG)(model.models)
 app.command(epilog=check.EPILOG)(check.check)
+app.command(epilog=identity.IDENTIFY_EPILOG)(identity.identify)
+app.command(epilog=identity.MATCH_EPILOG)(identity.match)
+app.command(epilog=identity.NOVELTY_EPILOG)(identity.novelty)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=sql.EPILOG)(sql.sql)
 app.command(epilog=export.EPILOG)(export.export)

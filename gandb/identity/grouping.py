@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from gandb.core.errors import UsageError
 from gandb.identity.balls import Balls, collapse
 from gandb.identity.comparing import Asked, Comparison, Made
-from gandb.identity.sweeps import across, leading_columns, within
+from gandb.identity.sweeps import across, leading_columns, products, within
 
 NOT_MADE = -1
 METHODS = ("compared", "bound", "compared, bound")
@@ -19,6 +19,7 @@ _CLIQUE, _CHAIN, _UNKNOWN = range(3)
 _COMPARED, _BOUND, _BOTH = range(3)
 _ROUNDS = 32
 _EXPANDED = 1 << 18
+_FIRST_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Effort:
         tries: how often a member is offered to a ball, and how many rounds of comparing
             neighbours may bring little.
         neighbours: how many neighbours on each list are compared first.
+        worth: pairs of balls with fewer pairs of members are not bounded but compared.
         probes: pairs of unlike members compared in a component larger than ``full``.
         batch: most pairs in one question to the comparison.
     """
@@ -37,6 +39,7 @@ class Effort:
     full: int = 50
     tries: int = 4
     neighbours: int = 4
+    worth: int = 16
     probes: int = 32
     batch: int = 4096
 
@@ -201,6 +204,29 @@ def group_block(
         block.complete([m for m in members if 1 < len(m) <= effort.full])
         block.probe([m for m in members if len(m) > effort.full])
     return block.result()
+
+
+def group_small_blocks(
+    comparison: Comparison,
+    amd: np.ndarray,
+    known: np.ndarray,
+    blocks: Sequence[np.ndarray],
+    effort: Effort = Effort(),
+    progress: Callable[[int], None] | None = None,
+) -> Grouped:
+    """Compare many blocks completely, all at once; else as `group_block`.
+
+    Args:
+        comparison: what answers on pairs of all members.
+        amd: float64 (n, k), of the members of all blocks.
+        known: int64 (n,), of all; numbers differ between blocks.
+        blocks: int64, the members of each block, ascending; together all, each once.
+        effort: how much is compared at a time.
+        progress: as in `group_block`.
+    """
+    together = _Block(Asked(comparison, effort.batch, progress), amd, known, effort)
+    together.complete([block for block in blocks if len(block) > 1])
+    return together.result()
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,50 +401,44 @@ class _Block:
         while at < len(pairs):
             part = self.apart_yet(pairs[at : at + step])
             at, step = at + step, min(2 * step, self.effort.batch)
-            alone = (self.balls.sizes[level][part] == 1).all(axis=1)
-            if level < last and alone.any():
-                self._settle_part(part[alone], last)
-                self._settle_part(part[~alone], level)
-            else:
-                self._settle_part(part, level)
+            held = self.balls.sizes[level][part].prod(axis=1)
+            if level == last:
+                self._compare_unless_failed(part)
+                continue
+            self._compare_unless_failed(part[held == 1])
+            few = part[(held > 1) & (held < self.effort.worth)]
+            for inner in self._inside(few, level, last):
+                self._settle(inner, last, _FIRST_STEP)
+            self._settle_large(part[held >= max(self.effort.worth, 2)], level)
 
-    def _settle_part(self, pairs: np.ndarray, level: int) -> None:
-        if not len(pairs):
-            return
+    def _settle_large(self, pairs: np.ndarray, level: int) -> None:
+        pairs = self.apart_yet(pairs)
         settled = self.ask.apart(pairs, level)
         self.bounds.append(self.codes(pairs[settled]))
         pairs = pairs[~settled]
+        self.failed_centres.update(self._compare_unless_failed(pairs).tolist())
+        for inner in self._inside(self.apart_yet(pairs), level, level + 1):
+            self._settle(inner, level + 1, _FIRST_STEP)
+
+    def _compare_unless_failed(self, pairs: np.ndarray) -> np.ndarray:
+        """Compare pairs but those that were compared in vain; return the codes of new failures."""
         codes = self.codes(pairs)
         seen = _among(codes, self.failed)
         if self.failed_centres:
             seen |= np.array([code in self.failed_centres for code in codes.tolist()], bool)
         matches = self.compare(pairs[~seen])
-        if level == len(self.balls.centres) - 1:
-            return
-        self.failed_centres.update(codes[~seen][~matches].tolist())
-        for inner in self._inside(self.apart_yet(pairs), level):
-            self._settle(inner, level + 1, 64)
+        return codes[~seen][~matches]
 
-    def _inside(self, pairs: np.ndarray, level: int) -> Iterator[np.ndarray]:
-        """Yield the pairs of balls one level down, the nearest first within each array."""
-        held: list[np.ndarray] = []
-        count = 0
-        for one, other in pairs.tolist():
-            left, right = self.balls.inside(one, level), self.balls.inside(other, level)
-            if len(left) * len(right) > _EXPANDED:
-                yield from across(left, right, self.columns[:, 0], _EXPANDED, self._wanted)
-                continue
-            held.append(np.stack([np.repeat(left, len(right)), np.tile(right, len(left))], axis=1))
-            count += len(held[-1])
-            if count > _EXPANDED:
-                yield self._ordered(held)
-                held, count = [], 0
-        if held:
-            yield self._ordered(held)
-
-    def _ordered(self, held: list[np.ndarray]) -> np.ndarray:
-        pairs = self.apart_yet(np.concatenate(held))
-        return pairs[np.argsort(_distance(self.amd, pairs), kind="stable")]
+    def _inside(self, pairs: np.ndarray, level: int, below: int) -> Iterator[np.ndarray]:
+        """Yield the pairs of balls of a tighter level, the nearest first within each array."""
+        inner, starts = self.balls.inside(level, below)
+        count = (starts[pairs + 1] - starts[pairs]).prod(axis=1)
+        for found in products(pairs[count <= _EXPANDED], inner, starts, _EXPANDED):
+            near = self.apart_yet(found)
+            yield near[np.argsort(_distance(self.amd, near), kind="stable")]
+        for one, other in pairs[count > _EXPANDED]:
+            left, right = (inner[starts[i] : starts[i + 1]] for i in (one, other))
+            yield from across(left, right, self.columns[:, 0], _EXPANDED, self._wanted)
 
     # --- completing ----------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class Compared:
     @property
     def matched(self) -> np.ndarray:
         """Whether they are the same, bool (m,)."""
-        return (self.forward == 1) | (self.backward == 1)
+        return np.asarray((self.forward == 1) | (self.backward == 1))
 
 
 @dataclass(eq=False)

@@ -6,10 +6,12 @@ from gandb.jobs.records import Task
 from gandb.tasks import (
     candidates,
     generation,
+    identity,
     importing,
     keys,
     novelty,
     records,
+    structure_novelty,
     training,
 )
 
@@ -23,5 +25,7 @@ TASKS: dict[str, Task] = {
     generation.KIND: generation.generate,
     novelty.KIND: novelty.judge_novelty,
     keys.KIND: keys.work_out_keys,
+    identity.KIND: identity.identify,
+    structure_novelty.KIND: structure_novelty.judge_structures,
 }
 """Every job kind with the function that does a chunk of it."""

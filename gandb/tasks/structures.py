@@ -68,9 +68,13 @@ def find_structure(store: Store, text: str) -> tuple[UUID, Crystal]:
     wanted = text.strip()
     own = sa.cast(structure.c.id, sa.Text())
     with store.read() as connection:
-        ids = []
+        ids: list[UUID] = []
         if wanted:
-            query = sa.select(structure.c.id).where(own.startswith(wanted.lower(), autoescape=True)).limit(2)
+            query = (
+                sa.select(structure.c.id)
+                .where(own.startswith(wanted.lower(), autoescape=True))
+                .limit(2)
+            )
             ids = list(connection.scalars(query)) or _of_entry(connection, wanted)
         if len(ids) == 1:
             return next(crystals(connection, structure.c.id == ids[0]))

@@ -1,0 +1,209 @@
+"""``gandb identify``, ``gandb match`` and ``gandb novelty``: what is the same, and what is new."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gandb.cli.context import open_store, settings
+from gandb.cli.output import emit, failures_reported, message
+
+if TYPE_CHECKING:
+    from gandb.core.crystals import Crystal
+    from gandb.identity.recipes import MatchRecipe
+    from gandb.jobs.records import Job, JobSpec
+    from gandb.store import Store
+
+IDENTIFY_EPILOG = """Examples:
+
+gandb identify
+
+gandb sql "SELECT * FROM materials WHERE n_structures > 1 ORDER BY n_structures DESC LIMIT 10"
+
+gandb sql "SELECT * FROM match_evidence WHERE matched AND NOT (forward AND backward)" """
+
+MATCH_EPILOG = """Examples:
+
+gandb match quartz.cif other/POSCAR
+
+gandb match mp-7000 0b7c1f3a --stol 0.2 --json"""
+
+NOVELTY_EPILOG = """Examples:
+
+gandb novelty mattergen --against entries
+
+gandb novelty cubicgan:ternary@2 --against training --against earlier
+
+gandb sql "SELECT reduced_formula, grade, rms FROM novelty WHERE structure_id = representative_id \
+AND grade <> 'known'" """
+
+
+class ComparatorOption(StrEnum):
+    """What is alike on two sites."""
+
+    ELEMENT = "element"
+    SPECIES = "species"
+
+
+Ltol = Annotated[float, typer.Option(help="How far lattice vectors may differ, as a fraction.")]
+Stol = Annotated[
+    float, typer.Option(help="How far sites may lie apart, in (volume / sites)^(1/3).")
+]
+AngleTol = Annotated[float, typer.Option(help="How far angles may differ, degrees.")]
+Comparator = Annotated[
+    ComparatorOption, typer.Option(help="species: tell oxidation states apart, as pymatgen does.")
+]
+Primitive = Annotated[bool, typer.Option("--primitive/--as-given", help="Reduce cells first.")]
+Scale = Annotated[bool, typer.Option("--scale/--no-scale", help="Bring both to one volume.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Do it now, or leave it to a worker.")]
+
+
+def identify(
+    ctx: typer.Context,
+    ltol: Ltol = 0.2,
+    stol: Stol = 0.3,
+    angle_tol: AngleTol = 5.0,
+    comparator: Comparator = ComparatorOption.ELEMENT,
+    wait: Wait = True,
+    as_json: Json = False,
+) -> None:
+    """Find out which structures of the store are the same material.
+
+    New ones are compared with all others; what was found before stays. The defaults are the
+    tolerances of pymatgen's StructureMatcher.
+    """
+    with failures_reported():
+        from gandb.identity.recipes import MatchRecipe
+        from gandb.jobs import queue
+        from gandb.tasks.identity import identify_job
+        from gandb.tasks.keys import keys_job
+
+        recipe = MatchRecipe(ltol, stol, angle_tol, comparator=comparator.value)
+        store = open_store(ctx)
+        rows: list[dict[str, Any]] = []
+        for label, wanted in (("keys", keys_job), ("identify", lambda s: identify_job(s, recipe))):
+            job = _asked(ctx, store, label, wanted(store), wait)
+            if job is None:
+                continue
+            row: dict[str, Any] = {"job_id": job.short_id, "kind": job.kind}
+            if wait:
+                results = [chunk["result"] or {} for chunk in queue.chunks(store, job.id)]
+                row |= {k: sum(r.get(k, 0) for r in results) for k in results[0]}
+            elif job.kind == "keys":
+                message("when the keys are done, give the command again for the comparisons")
+                rows.append(row)
+                break
+            rows.append(row)
+        if not rows:
+            message("nothing is new: every structure has its material")
+        else:
+            emit(rows[-1:], as_json=as_json)
+
+
+def _asked(
+    ctx: typer.Context, store: Store, label: str, wanted: JobSpec | None, wait: bool
+) -> Job | None:
+    """Ask for a job, and do it if that is wanted."""
+    from gandb.cli.running import ask, run_and_wait
+
+    if wanted is None:
+        return None
+    job = ask(store, wanted)
+    if wait:
+        (job,) = run_and_wait(store, settings(ctx), [job], threads=1, labels=[label])
+    return job
+
+
+def novelty(
+    ctx: typer.Context,
+    candidates: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Beginning of its id, MODEL:NAME@NUMBER, or an external model.",
+        ),
+    ],
+    against: Annotated[
+        list[str],
+        typer.Option(
+            metavar="REFERENCE",
+            help="NAME@NUMBER[:SPLIT], entries (all), training, earlier, or a model; repeatable.",
+        ),
+    ],
+    ltol: Ltol = 0.2,
+    stol: Stol = 0.3,
+    angle_tol: AngleTol = 5.0,
+    comparator: Comparator = ComparatorOption.ELEMENT,
+    wait: Wait = True,
+    as_json: Json = False,
+) -> None:
+    """Say how many candidates with structures are unique, and what is new in them.
+
+    known: a structure of the reference matches. structure: composition and symmetry are known.
+    prototype: the composition is known. substitution: it is new, but a known structure matches once
+    elements are renamed. composition: all is new.
+    """
+    with failures_reported():
+        from gandb.identity.recipes import MatchRecipe
+        from gandb.jobs import queue
+        from gandb.tasks.data import find_checkpoint
+        from gandb.tasks.keys import keys_job
+        from gandb.tasks.structure_novelty import structure_novelty_job
+
+        recipe = MatchRecipe(ltol, stol, angle_tol, comparator=comparator.value)
+        store = open_store(ctx)
+        found = find_checkpoint(store, candidates)
+        wanted = structure_novelty_job(store, found, against, recipe)
+        if _asked(ctx, store, "keys", keys_job(store), wait) is not None and not wait:
+            message("when the keys are done, give the command again for the comparisons")
+            return
+        job = _asked(ctx, store, f"{found.reference} against {', '.join(against)}", wanted, wait)
+        if job is None:
+            return
+        row: dict[str, Any] = {"job_id": job.short_id, "model": found.model}
+        if wait:
+            row |= queue.chunks(store, job.id)[0]["result"]
+        emit([row], as_json=as_json)
+
+
+def match(
+    ctx: typer.Context,
+    a: Annotated[str, typer.Argument(help="A file of one structure, or an id in the store.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    ltol: Ltol = 0.2,
+    stol: Stol = 0.3,
+    angle_tol: AngleTol = 5.0,
+    comparator: Comparator = ComparatorOption.ELEMENT,
+    primitive: Primitive = True,
+    scale: Scale = True,
+    as_json: Json = False,
+) -> None:
+    """Compare two structures: are they the same, how far apart, by which mapping, and why (not).
+
+    The verdict is that of pymatgen's StructureMatcher.
+    """
+    with failures_reported():
+        from gandb.identity.matching import match as compare
+        from gandb.identity.recipes import MatchRecipe
+
+        recipe = MatchRecipe(ltol, stol, angle_tol, primitive, scale, comparator.value)
+        found = compare(_structure(ctx, a), _structure(ctx, b), recipe)
+        _show(found, recipe, as_json=as_json)
+
+
+def _structure(ctx: typer.Context, text: str) -> Crystal:
+    if Path(text).exists():
+        from gandb.sources.reading import read_crystal
+
+        return read_crystal(Path(text))
+    from gandb.tasks.structures import find_structure
+
+    return find_structure(open_store(ctx), text)[1]
+
+
+def _show(found: Any, recipe: MatchRecipe, *, as_json: bool) -> None:
+    emit([vars(found)], as_json=as_json)
