@@ -17,13 +17,13 @@ _SHIFT = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to whole numbers
 _SLACK = 1e-9  # of cosines; nearer to a bound than this, angles themselves are compared
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def nearest_whole(x):
     """Return the nearest whole number."""
     return (x + _SHIFT) - _SHIFT
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def square_length(metric, x, y, z):
     """Squared length of a fractional vector."""
     return (
@@ -33,7 +33,7 @@ def square_length(metric, x, y, z):
     )
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def determinant(m):
     """Determinant of a matrix (3, 3)."""
     return (
@@ -52,7 +52,7 @@ def _cosine_bounds(cosine, tolerance):
     return angle, low, high
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _near_angle(cosine, angle, low, high, tolerance):
     if cosine < low - _SLACK or cosine > high + _SLACK:
         return False
@@ -175,7 +175,7 @@ def lattice_maps(points, masks, count, target, cosines, atol, maps):
     return found
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _mean_cosine(one, two):
     """Cosine of the mean of two angles, by their cosines; exact for equal ones."""
     sines = math.sqrt(max(0.0, 1.0 - one * one) * max(0.0, 1.0 - two * two))
@@ -195,20 +195,103 @@ def mean_lattice(row, target, cosines, metric):
     metric[3] = b * c * _mean_cosine(row[12], cosines[0])
     metric[4] = a * c * _mean_cosine(row[13], cosines[1])
     metric[5] = a * b * _mean_cosine(row[14], cosines[2])
-    return math.sqrt(max(0.0, _gram(metric)))
+    return volume_of(metric)
 
 
-@njit(cache=True, inline="always")
-def _gram(g):
-    """Determinant of a metric tensor."""
-    return (
+@njit(cache=True)
+def fill_metric(lengths, cosines, metric):
+    """Fill the metric tensor of a lattice of three lengths and three cosines."""
+    for i in range(3):
+        metric[i] = lengths[i] * lengths[i]
+        metric[3 + i] = lengths[(i + 1) % 3] * lengths[(i + 2) % 3] * cosines[i]
+
+
+@njit(cache=True, nogil=True)
+def whiten(metric, others, out):
+    """Fill ``out`` (3, 3) with a metric tensor as it is where another one is the unit matrix.
+
+    Its eigenvalues are the squares of the factors by which lengths on the other lattice change.
+    """
+    # Cholesky factor of the other one, and its inverse; both lower triangles.
+    a = math.sqrt(others[0])
+    b = others[5] / a
+    c = others[4] / a
+    d = math.sqrt(others[1] - b * b)
+    e = (others[3] - b * c) / d
+    f = math.sqrt(others[2] - c * c - e * e)
+    inverse = np.zeros((3, 3))
+    inverse[0, 0], inverse[1, 1], inverse[2, 2] = 1.0 / a, 1.0 / d, 1.0 / f
+    inverse[1, 0] = -b / (a * d)
+    inverse[2, 1] = -e / (d * f)
+    inverse[2, 0] = (b * e - c * d) / (a * d * f)
+    full = full_metric(metric)
+    for i in range(3):
+        for j in range(3):
+            total = 0.0
+            for k in range(3):
+                for m in range(3):
+                    total += inverse[i, k] * full[k, m] * inverse[j, m]
+            out[i, j] = total
+    return inverse
+
+
+@njit(cache=True)
+def full_metric(metric):
+    """Return a metric tensor as a matrix (3, 3)."""
+    full = np.empty((3, 3))
+    full[0, 0], full[1, 1], full[2, 2] = metric[0], metric[1], metric[2]
+    full[1, 2] = full[2, 1] = metric[3]
+    full[0, 2] = full[2, 0] = metric[4]
+    full[0, 1] = full[1, 0] = metric[5]
+    return full
+
+
+@njit(cache=True, nogil=True)
+def strain_between(row, target, cosines):
+    """Return a number by whose factor, up or down, no length differs between two lattices, less 1.
+
+    Infinite where that factor could be large.
+    """
+    one = np.empty(6)
+    two = np.empty(6)
+    fill_metric(row[9:12], row[12:15], one)
+    fill_metric(target, cosines, two)
+    out = np.empty((3, 3))
+    whiten(one, two, out)
+    for i in range(3):
+        out[i, i] -= 1.0
+    change = math.sqrt((out * out).sum())  # no eigenvalue is farther from 1
+    return 1.0 / math.sqrt(1.0 - change) - 1.0 if change < 0.5 else math.inf
+
+
+@njit(cache=True, nogil=True)
+def stretch_between(metric, others):
+    """By what factor at most lengths on another lattice grow on this one."""
+    out = np.empty((3, 3))
+    whiten(metric, others, out)
+    size = 1.0
+    for _ in range(4):  # the trace of the sixteenth power, whose root is near the eigenvalue
+        trace = out[0, 0] + out[1, 1] + out[2, 2]
+        out /= trace
+        size *= trace
+        out = out @ out
+        size *= size
+    trace = size * (out[0, 0] + out[1, 1] + out[2, 2])
+    return math.sqrt(trace ** (1.0 / 16.0))
+
+
+@njit(cache=True)
+def volume_of(g):
+    """Volume of the cell of a metric tensor."""
+    square = (
         g[0] * (g[1] * g[2] - g[3] * g[3])
         - g[5] * (g[5] * g[2] - g[3] * g[4])
         + g[4] * (g[5] * g[3] - g[1] * g[4])
     )
+    return math.sqrt(max(0.0, square))
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def fill_box(metric, volume, reach, box):
     """Half width, in fractions, of the box around a sphere."""
     box[0] = reach * math.sqrt(max(0.0, metric[1] * metric[2] - metric[3] * metric[3])) / volume
@@ -227,11 +310,7 @@ def reduce_basis(metric, reduced, basis, inverse):
     for i in range(3):
         for j in range(3):
             basis[i, j] = 1.0 if i == j else 0.0
-    full = np.empty((3, 3))
-    full[0, 0], full[1, 1], full[2, 2] = metric[0], metric[1], metric[2]
-    full[1, 2] = full[2, 1] = metric[3]
-    full[0, 2] = full[2, 0] = metric[4]
-    full[0, 1] = full[1, 0] = metric[5]
+    full = full_metric(metric)
     k = 1
     for _ in range(1000):
         # Gram-Schmidt coefficients and squared norms.
@@ -272,7 +351,7 @@ def reduce_basis(metric, reduced, basis, inverse):
     return min(n0, n1, n2)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def invert_basis(m, sign, out):
     """Inverse of a whole matrix of determinant 1 or -1."""
     for i in range(3):
@@ -282,7 +361,7 @@ def invert_basis(m, sign, out):
             out[j, i] = sign * (m[p, r] * m[q, s] - m[p, s] * m[q, r])
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _subtract(full, basis, i, j, step):
     """Take ``step`` times vector j off vector i."""
     for x in range(3):
@@ -293,7 +372,7 @@ def _subtract(full, basis, i, j, step):
         full[x, i] -= step * full[x, j]
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _swap(full, basis, i, j):
     for x in range(3):
         basis[i, x], basis[j, x] = basis[j, x], basis[i, x]

@@ -10,26 +10,27 @@ is matched), mirror images count as equal, and cells with different numbers of s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cmp_to_key
 from itertools import permutations
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from gandb.core.elements import ATOMIC_NUMBERS, ELECTRONEGATIVITY
 from gandb.core.species import Occupant, parse_species, species_text
 from gandb.identity import matching_kernels as kernels
+from gandb.identity.bounds import bound_pairs, near_pairs
 from gandb.identity.cells import Cells, Reduced
-from gandb.identity.matching_kernels import Sorted, Tolerances
+from gandb.identity.kernel_calls import in_parts, pair_array, sorted_cells, tolerances_of
 from gandb.identity.recipes import MatchRecipe
+from gandb.identity.site_kernels import Sorted
 
-_PART = 256  # pairs that a thread takes at once
+LEVELS = ((0.01, 0.02), (0.0025, 0.005))
+"""Strain and displacement, in units of (V/n)^(1/3), of near cells, from the widest."""
+_REACH = 4.0  # Å of AMD for a strain and displacement of 1
 _SAME_AMOUNT = 1e-8  # of a species in a composition of one atom
-
-_sorted_cells: WeakKeyDictionary[Cells, Sorted] = WeakKeyDictionary()
 
 
 def fit_pairs(cells: Cells, pairs: np.ndarray, recipe: MatchRecipe, threads: int = 1) -> np.ndarray:
@@ -151,46 +152,6 @@ def greedy_groups(
         return [group for found in pool.map(divided, blocks) for group in found]
 
 
-# --- how the kernels are called --------------------------------------------------------------
-
-
-def tolerances_of(recipe: MatchRecipe) -> Tolerances:
-    """Return the numbers of a recipe as the kernels take them."""
-    return Tolerances(
-        float(recipe.ltol), float(recipe.stol), float(recipe.angle_tol), bool(recipe.scale)
-    )
-
-
-def sorted_cells(cells: Cells) -> Sorted:
-    """Return cells as the kernels take them; kept as long as the cells are."""
-    found = _sorted_cells.get(cells)
-    if found is None:
-        found = kernels.sort_sites(
-            np.ascontiguousarray(cells.lattices, np.float64),
-            np.ascontiguousarray(cells.frac_coords, np.float64),
-            np.ascontiguousarray(cells.kinds, np.int32),
-            np.ascontiguousarray(cells.starts, np.int64),
-        )
-        _sorted_cells[cells] = found
-    return found
-
-
-def in_parts(work: Callable[[slice], None], count: int, threads: int) -> None:
-    """Do work on all of ``range(count)``, in parts over some threads."""
-    if threads == 1 or count <= _PART:
-        work(slice(0, count))
-        return
-    parts = [slice(at, at + _PART) for at in range(0, count, _PART)]
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, parts):
-            pass
-
-
-def pair_array(pairs: np.ndarray) -> np.ndarray:
-    """Return pairs as the kernels take them."""
-    return np.ascontiguousarray(pairs, np.int64).reshape(-1, 2)
-
-
 def _compared(
     cells: Cells, pairs: np.ndarray, recipe: MatchRecipe, goal: int, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -205,6 +166,56 @@ def _compared(
 
     in_parts(work, len(listed), threads)
     return values, largest
+
+
+class KernelComparison:
+    """The comparison that `gandb.identity.grouping` asks for, by these kernels.
+
+    Args:
+        cells: reduced cells, packed with the recipe's comparator; pairs are indices of them.
+        recipe: the tolerances.
+        threads: how many threads share the work.
+        levels: strain and displacement within which cells are near at each level, see
+            `gandb.identity.bounds`; the widest first.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        recipe: MatchRecipe,
+        threads: int = 1,
+        levels: Sequence[tuple[float, float]] = LEVELS,
+    ) -> None:
+        self._cells = cells
+        self._recipe = recipe
+        self._threads = threads
+        self._levels = tuple(levels)
+
+    @property
+    def reaches(self) -> Sequence[float]:
+        """How far apart the rows of AMD of two near cells commonly lie, Å, at each level."""
+        return tuple(_REACH * (strain + displacement) for strain, displacement in self._levels)
+
+    def fit(self, pairs: np.ndarray) -> np.ndarray:
+        """As `fit_pairs`."""
+        return fit_pairs(self._cells, pairs, self._recipe, self._threads)
+
+    def measure(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `measure_pairs`."""
+        return measure_pairs(self._cells, pairs, self._recipe, self._threads)
+
+    def near(self, pairs: np.ndarray, level: int) -> np.ndarray:
+        """As `gandb.identity.bounds.near_pairs`."""
+        return near_pairs(self._cells, pairs, self._recipe, *self._levels[level], self._threads)
+
+    def apart(self, pairs: np.ndarray, level: int) -> np.ndarray:
+        """Say where `gandb.identity.bounds.bound_pairs` excludes a match.
+
+        At the level of members alone comparing itself is as quick, so nothing is excluded.
+        """
+        if level >= len(self._levels):
+            return np.zeros(len(pairs), bool)
+        return ~bound_pairs(self._cells, pairs, self._recipe, *self._levels[level], self._threads)
 
 
 # --- species for others ----------------------------------------------------------------------
