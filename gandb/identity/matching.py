@@ -23,9 +23,22 @@ from gandb.core.species import Occupant, parse_species, species_text
 from gandb.identity import matching_kernels as kernels
 from gandb.identity.bounds import bound_pairs, near_pairs
 from gandb.identity.cells import Cells, Reduced
+from gandb.identity.explaining import Match, match
 from gandb.identity.kernel_calls import in_parts, pair_array, sorted_cells, tolerances_of
 from gandb.identity.recipes import MatchRecipe
 from gandb.identity.site_kernels import Sorted
+
+__all__ = [
+    "KernelComparison",
+    "Match",
+    "bound_pairs",
+    "fit_anonymous_pairs",
+    "fit_pairs",
+    "greedy_groups",
+    "match",
+    "measure_pairs",
+    "near_pairs",
+]
 
 LEVELS = ((0.01, 0.02), (0.0025, 0.005))
 """Strain and displacement, in units of (V/n)^(1/3), of near cells, from the widest."""
