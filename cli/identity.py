@@ -13,6 +13,7 @@ from gandb.cli.output import emit, failures_reported, message
 
 if TYPE_CHECKING:
     from gandb.core.crystals import Crystal
+    from gandb.identity.explaining import Match
     from gandb.identity.recipes import MatchRecipe
     from gandb.jobs.records import Job, JobSpec
     from gandb.store import Store
@@ -187,7 +188,7 @@ def match(
     The verdict is that of pymatgen's StructureMatcher.
     """
     with failures_reported():
-        from gandb.identity.matching import match as compare
+        from gandb.identity.explaining import match as compare
         from gandb.identity.recipes import MatchRecipe
 
         recipe = MatchRecipe(ltol, stol, angle_tol, primitive, scale, comparator.value)
@@ -205,5 +206,45 @@ def _structure(ctx: typer.Context, text: str) -> Crystal:
     return find_structure(open_store(ctx), text)[1]
 
 
-def _show(found: Any, recipe: MatchRecipe, *, as_json: bool) -> None:
-    emit([vars(found)], as_json=as_json)
+def _show(found: Match, recipe: MatchRecipe, *, as_json: bool) -> None:
+    """Print what was found: facts, then how the one lies on the other."""
+    facts: dict[str, Any] = {
+        "match": found.forward or found.backward,
+        "forward": found.forward,
+        "backward": found.backward,
+        "why": found.reason,
+        "rms": found.rms,
+        "rms_angstrom": found.rms_angstrom,
+        "max_distance": found.max_distance,
+        "max_distance_angstrom": found.max_distance_angstrom,
+    }
+    lattice = [] if found.lattice_mapping is None else found.lattice_mapping.tolist()
+    shift = [] if found.translation is None else [round(x, 6) for x in found.translation.tolist()]
+    sites = [] if found.site_mapping is None else found.site_mapping.tolist()
+    pairs = [
+        {
+            "a": place,
+            "b": number,
+            "species": found.second.species[number],
+            "a_coords": [round(x, 4) for x in found.first.frac_coords[place].tolist()],
+            "b_coords": [round(x, 4) for x in found.second.frac_coords[number].tolist()],
+        }
+        for number, place in enumerate(sites)
+    ]
+    if as_json:
+        mapping = {"lattice_mapping": lattice, "translation": shift, "sites": pairs}
+        cells = {"a_cell": found.first.lattice.tolist(), "b_cell": found.second.lattice.tolist()}
+        emit([facts | mapping | cells | {"recipe": recipe.parameters()}], as_json=True)
+        return
+    emit([{"what": k, "value": _said(v)} for k, v in facts.items() if v is not None], as_json=False)
+    if pairs:
+        print(
+            f"\ncell of b from that of a: {lattice}, shift of b: {shift}; sites of reduced cells:"
+        )
+        emit(pairs, as_json=False)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6f}" if isinstance(value, float) else str(value)

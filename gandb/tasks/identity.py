@@ -22,7 +22,7 @@ from gandb.core.pool import default_processes
 from gandb.identity.blocks import USUAL, group_blocks
 from gandb.identity.cells import Cells
 from gandb.identity.grouping import METHODS, NOT_MADE, Evidence, Grouped
-from gandb.identity.kernel_comparison import KernelComparison
+from gandb.identity.matching import KernelComparison
 from gandb.identity.recipes import MatchRecipe
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables

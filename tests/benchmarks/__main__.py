@@ -20,6 +20,7 @@ from rich.table import Table
 GROUPS = {
     "cli": "tests.benchmarks.bench_cli",
     "cnen": "tests.benchmarks.bench_cnen",
+    "identity": "tests.benchmarks.bench_identity",
     "import": "tests.benchmarks.bench_import",
     "matgan_2m": "tests.benchmarks.bench_matgan_2m",
     "matgan_quality": "tests.benchmarks.bench_matgan_quality",
