@@ -73,7 +73,9 @@ def reduce_arrays(
     edges = float(np.prod(np.linalg.norm(vectors, axis=1)))
     volume = abs(float(np.linalg.det(vectors)))
     if not volume > _MIN_FLATNESS * edges:
-        raise ReductionError(f"the lattice vectors span no volume: {volume:g} Å³")
+        raise ReductionError(
+            f"the lattice vectors lie in one plane, or nearly: {volume:g} of {edges:g} Å³"
+        )
     return _reduced(vectors, coords, tuple(species), primitive)
 
 
