@@ -22,7 +22,7 @@ PART = 500
 """Records that are worked out and staged at a time."""
 SPAN = 2_000
 """Parts whose keys are compared at once."""
-PIECE = 10
+PIECE = 4
 """Parts whose rows enter the store at once."""
 FEW = 2_000
 """Up to so many records, other processes are not worth their start."""
@@ -122,7 +122,7 @@ class Span:
     numbers: range
 
     def pieces(self, name: str) -> Iterator[pa.Table]:
-        """Yield the rows of one table, of a few thousand records at a time."""
+        """Yield the rows of one table, of about two thousand records at a time."""
         tables = self.parts._tables(name, self.numbers)
         while some := list(itertools.islice(tables, PIECE)):
             yield pa.concat_tables(some)

@@ -39,8 +39,8 @@ from gandb.validation.symmetry import SYMPREC
 KIND = "import_records"
 PARSER = "1"
 """Version of the readers: raised when the same file gives other records."""
-MEMORY = 250
-"""MB that DuckDB should do with while it merges; a million entries take a fifth of it."""
+MEMORY = 150
+"""MB that DuckDB should do with while it merges; a million entries take a third of it."""
 _FILE = ("name", "sha256", "size")
 _SHOWN = 5
 
