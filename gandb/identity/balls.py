@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 _FIRST_COLUMNS = 4
+_LITTLE = 0.1  # a share of members taken that is not worth another round
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,19 +29,24 @@ class Balls:
         return np.stack([np.bincount(row, minlength=n) for row in self.centres])
 
     @cached_property
-    def _children(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        n = self.centres.shape[1]
-        tables = []
-        for wide, tight in zip(self.centres[:-1], self.centres[1:], strict=True):
-            inner = np.flatnonzero(np.bincount(tight, minlength=n))
-            inner = inner[np.argsort(wide[inner], kind="stable")]
-            tables.append((inner, np.searchsorted(wide[inner], np.arange(n + 1))))
-        return tables
+    def _tables(self) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
+        return {}
 
-    def inside(self, centre: int, level: int) -> np.ndarray:
-        """Return the centres of the balls one level down within a ball."""
-        inner, starts = self._children[level]
-        return inner[starts[centre] : starts[centre + 1]]
+    def inside(self, level: int, below: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return which balls of a tighter level are within those of a wider one.
+
+        Returns:
+            Centres of the tighter level, and (n + 1,) where those within the ball around each
+            member begin.
+        """
+        if (level, below) not in self._tables:
+            n = self.centres.shape[1]
+            inner = np.flatnonzero(self.sizes[below])
+            outer = self.centres[level][inner]
+            order = np.argsort(outer, kind="stable")
+            starts = np.searchsorted(outer[order], np.arange(n + 1))
+            self._tables[level, below] = inner[order], starts
+        return self._tables[level, below]
 
 
 def collapse(
@@ -53,7 +59,7 @@ def collapse(
     """Find a centre for each member among those of its group.
 
     Members whose rows lie within reach of a middle one are offered to it; those that it does not
-    take are divided anew. After some tries a member is a ball of its own.
+    take are divided anew. What is left after some tries in vain are balls of their own.
 
     Args:
         groups: indices of members, int64, distinct.
@@ -61,16 +67,14 @@ def collapse(
             columns that tell members apart best.
         reach: how much alike: the largest difference.
         join: says of pairs (centre, member) whether the member is in the centre's ball.
-        tries: how often a member is offered.
+        tries: how many rounds may bring little.
 
     Returns:
         int64 (n,), the centre of each member; itself where it is in no group.
     """
     centres = np.arange(len(rows))
     groups = [group for group in groups if len(group) > 1]
-    for _ in range(tries):
-        if not groups:
-            break
+    while groups and tries:
         heads = [_heads(group, rows, reach) for group in groups]
         pairs = np.stack([np.concatenate(heads), np.concatenate(groups)], axis=1)
         which = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
@@ -78,6 +82,7 @@ def collapse(
         pairs, which = pairs[offered], which[offered]
         taken = join(pairs)
         centres[pairs[taken, 1]] = pairs[taken, 0]
+        tries -= int(taken.sum() < _LITTLE * len(taken))
         left, which = pairs[~taken, 1], which[~taken]
         parts = np.split(left, np.flatnonzero(np.diff(which)) + 1)
         groups = [part for part in parts if len(part) > 1]
@@ -86,34 +91,48 @@ def collapse(
 
 def _heads(members: np.ndarray, rows: np.ndarray, reach: float) -> np.ndarray:
     """Return for each member the middle one of those around it, int64 (m,)."""
-    own = rows[members]
-    order = np.argsort(own[:, 0], kind="stable")
-    members_sorted, own = members[order], np.ascontiguousarray(own[order])
+    order = members[np.argsort(rows[members, 0], kind="stable")]
+    own = np.ascontiguousarray(rows[order])
+    label = _covered(own, np.argsort(order, kind="stable"), reach)
+    label, counts = _middles(own, label)
+    # The middles of the largest take all they reach, and those left over form what they can.
+    first = label[np.sort(np.unique(label, return_index=True)[1])]
+    first = first[np.argsort(-counts[first], kind="stable")]
+    label = _covered(own, np.concatenate([first, np.argsort(order, kind="stable")]), reach)
+    back = np.empty(len(rows), np.int64)
+    back[order] = order[label]
+    heads: np.ndarray = back[members]
+    return heads
+
+
+def _covered(own: np.ndarray, turns: np.ndarray, reach: float) -> np.ndarray:
+    """Let each row in turn, unless it is taken, take all free ones in reach; int64 (m,), by whom.
+
+    The rows are sorted by their first column.
+    """
     first = np.ascontiguousarray(own[:, :_FIRST_COLUMNS])
     low = np.searchsorted(own[:, 0], own[:, 0] - np.float32(reach), "left")
     high = np.searchsorted(own[:, 0], own[:, 0] + np.float32(reach), "right")
-    label = np.full(len(members), -1)
-    for i in np.argsort(members_sorted, kind="stable"):
+    label = np.full(len(own), -1)
+    for i in turns:
         if label[i] >= 0:
             continue
         free = low[i] + np.flatnonzero(label[low[i] : high[i]] < 0)
         free = free[(np.abs(first[free] - first[i]) <= reach).all(axis=1)]
         free = free[(np.abs(own[free] - own[i]) <= reach).all(axis=1)]
         label[free] = i
-    heads = np.empty(len(members), np.int64)
-    heads[order] = members_sorted[_middles(own, label)]
-    return heads
+        label[i] = i
+    return label
 
 
-def _middles(own: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Replace each label by the position of the row closest to the mean under that label."""
+def _middles(own: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Replace each label by the row closest to the mean under it; and count what that row has."""
     _, place, counts = np.unique(label, return_inverse=True, return_counts=True)
-    if len(counts) == len(label):
-        return label
     order = np.argsort(place, kind="stable")
     starts = np.cumsum(counts) - counts
     means = np.add.reduceat(own[order].astype(np.float64), starts, axis=0) / counts[:, None]
     off = np.abs(own - means[place]).max(axis=1)
     best = np.lexsort((off, place))[starts]
-    middles: np.ndarray = best[place]
-    return middles
+    held = np.zeros(len(own), np.int64)
+    held[best] = counts
+    return best[place], held

@@ -39,8 +39,6 @@ class Comparison(Protocol):
     def apart(self, pairs: np.ndarray, level: int) -> np.ndarray:
         """Say what surely holds no match between all near the one and all near the other.
 
-        The level after the last is that of members alone, with nothing near them.
-
         Returns:
             bool (k,), false wherever it is not certain.
         """

@@ -10,7 +10,7 @@ import numpy as np
 from gandb.core.errors import UsageError
 from gandb.identity.balls import Balls, collapse
 from gandb.identity.comparing import Asked, Comparison, Made
-from gandb.identity.sweeps import across, leading_columns, products, within
+from gandb.identity.sweeps import across, leading_columns, neighbours, products, within
 
 NOT_MADE = -1
 METHODS = ("compared", "bound", "compared, bound")
@@ -28,19 +28,22 @@ class Effort:
 
     Attributes:
         full: blocks, and components, of this many members are compared completely.
-        tries: how often a member is offered to a ball, and how many rounds of comparing
-            neighbours may bring little.
-        neighbours: how many neighbours on each list are compared first.
+        tries: how many rounds of offering members to balls, and of comparing neighbours, may
+            bring little.
+        neighbours: members of a neighbourhood, whose pairs are compared first.
         worth: pairs of balls with fewer pairs of members are not bounded but compared.
         probes: pairs of unlike members compared in a component larger than ``full``.
+        refuted: most rows kept of pairs in large blocks that do not match, those met first, which
+            are alike; the rest are counted.
         batch: most pairs in one question to the comparison.
     """
 
     full: int = 50
     tries: int = 4
-    neighbours: int = 4
-    worth: int = 16
+    neighbours: int = 12
+    worth: int = 64
     probes: int = 32
+    refuted: int = 2_000_000
     batch: int = 4096
 
 
@@ -111,12 +114,14 @@ class Grouped:
         components: one row for each component.
         centre: int64 (n,), whose tight duplicate each new member was taken for; itself if none's.
         made: how many questions were asked.
+        dropped: how many pairs were found not to match without a row of evidence.
     """
 
     component: np.ndarray
     components: Components
     centre: np.ndarray
     made: Made
+    dropped: int
     _amd: np.ndarray
     _rows: _Rows
 
@@ -255,8 +260,10 @@ class _Block:
         self.components = len(_distinct(self.label))
         self.earlier = self.label.copy()
         self.columns = leading_columns(amd)
-        self.compared: list[np.ndarray] = []
-        self.bounds: list[np.ndarray] = []
+        self.matched: list[np.ndarray] = []  # (m, 3) of code, forward, backward
+        self.refuted: list[np.ndarray] = []  # codes, neither direction matches
+        self.bounds: list[np.ndarray] = []  # codes
+        self.kept = self.dropped = 0
         self.failed = np.empty(0, np.int64)
         self.failed_centres: set[int] = set()
         self.balls = Balls(np.arange(self.n)[None])
@@ -277,10 +284,26 @@ class _Block:
         rows[:, 2] = NOT_MADE
         other = rows[:, 1] == 0
         rows[other, 2] = self.ask.fit(pairs[other, ::-1])
-        self.compared.append(rows)
         matches: np.ndarray = (rows[:, 1:] == 1).any(axis=1)
+        self.matched.append(rows[matches])
+        self._keep(self.refuted, rows[~matches, 0])
         self._merge(pairs[matches])
         return matches
+
+    def _keep(self, those: list[np.ndarray], codes: np.ndarray) -> None:
+        """Keep what is refuted as far as there is room."""
+        room = max(self.effort.refuted - self.kept, 0)
+        those.append(codes[:room])
+        self.kept += len(those[-1])
+        self.dropped += len(codes) - len(those[-1])
+
+    def rows(self) -> np.ndarray:
+        """Return all compared pairs, (m, 3) of code, forward and backward, by code."""
+        matched = np.concatenate([np.empty((0, 3), np.int64), *self.matched])
+        refuted = np.concatenate([np.empty(0, np.int64), *self.refuted])
+        rows = np.zeros((len(matched) + len(refuted), 3), np.int64)
+        rows[: len(matched)], rows[len(matched) :, 0] = matched, refuted
+        return rows[np.argsort(rows[:, 0])]
 
     def _merge(self, pairs: np.ndarray) -> None:
         """Give the members of each pair's components the smaller label."""
@@ -351,16 +374,13 @@ class _Block:
 
     def link_neighbours(self) -> None:
         """Compare what lies closest by AMD and is not linked, the nearest of each component."""
-        found = []
+        found = [np.empty(0, np.int64)]
         for items in (np.arange(self.n), _distinct(self.balls.centres[0])):
-            for column in self.columns.T:
-                order = items[np.argsort(column[items], kind="stable")]
-                for step in range(1, min(self.effort.neighbours, len(order) - 1) + 1):
-                    pairs = np.stack([order[:-step], order[step:]], axis=1)
-                    pairs = self.apart_yet(pairs[self.new[pairs].any(axis=1)])
-                    found.append(self.codes(pairs))
+            for pairs in neighbours(items, self.columns, self.effort.neighbours):
+                pairs = self.apart_yet(pairs[self.new[pairs].any(axis=1)])
+                found.append(self.codes(pairs))
         codes = _distinct(np.concatenate(found))
-        codes = codes[~_among(codes, self._compared_codes())]
+        codes = codes[~_among(codes, self.rows()[:, 0])]
         pairs = np.stack(np.divmod(codes, self.n), axis=1)
         pairs = pairs[np.argsort(_distance(self.amd, pairs), kind="stable")]
         idle = 0
@@ -373,7 +393,7 @@ class _Block:
             matches = self.compare(pairs[chosen])
             idle += int(matches.sum() < 0.05 * len(matches))
             pairs = pairs[~chosen]
-        self.failed = self._compared_codes()
+        self.failed = self.rows()[:, 0]
 
     def _nearest(self, pairs: np.ndarray) -> np.ndarray:
         """Return the places of the first pair of each component."""
@@ -414,7 +434,7 @@ class _Block:
     def _settle_large(self, pairs: np.ndarray, level: int) -> None:
         pairs = self.apart_yet(pairs)
         settled = self.ask.apart(pairs, level)
-        self.bounds.append(self.codes(pairs[settled]))
+        self._keep(self.bounds, self.codes(pairs[settled]))
         pairs = pairs[~settled]
         self.failed_centres.update(self._compare_unless_failed(pairs).tolist())
         for inner in self._inside(self.apart_yet(pairs), level, level + 1):
@@ -427,7 +447,8 @@ class _Block:
         if self.failed_centres:
             seen |= np.array([code in self.failed_centres for code in codes.tolist()], bool)
         matches = self.compare(pairs[~seen])
-        return codes[~seen][~matches]
+        failures: np.ndarray = codes[~seen][~matches]
+        return failures
 
     def _inside(self, pairs: np.ndarray, level: int, below: int) -> Iterator[np.ndarray]:
         """Yield the pairs of balls of a tighter level, the nearest first within each array."""
@@ -441,9 +462,6 @@ class _Block:
             yield from across(left, right, self.columns[:, 0], _EXPANDED, self._wanted)
 
     # --- completing ----------------------------------------------------------------------
-
-    def _compared_codes(self) -> np.ndarray:
-        return _joined(self.compared)[:, 0]
 
     def complete(self, groups: list[np.ndarray]) -> None:
         """Compare all pairs of each group in both directions, unless both are known or bounded."""
@@ -472,7 +490,7 @@ class _Block:
         self._both_directions(np.concatenate(found))
 
     def _both_directions(self, codes: np.ndarray) -> None:
-        rows, codes = _joined(self.compared), _distinct(codes)
+        rows, codes = self.rows(), _distinct(codes)
         bounds = _distinct(np.concatenate([np.empty(0, np.int64), *self.bounds]))
         begun = rows[_among(rows[:, 0], codes) & (rows[:, 2] == NOT_MADE), 0]
         fresh = codes[~_among(codes, rows[:, 0]) & ~_among(codes, bounds)]
@@ -486,8 +504,8 @@ class _Block:
         todo = _among(rows[:, 0], begun) | _among(rows[:, 0], fresh)
         pairs = np.stack(np.divmod(rows[todo, 0], self.n), axis=1)
         rows[todo, 2] = self.ask.fit(pairs[:, ::-1])
-        self.compared = [rows]
         matches = (rows[:, 1:] == 1).any(axis=1)
+        self.matched, self.refuted = [rows[matches]], [rows[~matches, 0]]
         self._merge(np.stack(np.divmod(rows[matches, 0], self.n), axis=1))
 
     # --- the result ----------------------------------------------------------------------
@@ -500,12 +518,13 @@ class _Block:
             components=self._components(rows),
             centre=np.where(self.new, self.balls.centres[0], np.arange(self.n)),
             made=self.ask.made,
+            dropped=self.dropped,
             _amd=self.amd,
             _rows=rows,
         )
 
     def _rows(self) -> _Rows:
-        rows = _joined(self.compared)
+        rows = self.rows()
         bounds = _distinct(np.concatenate([np.empty(0, np.int64), *self.bounds]))
         both = _among(rows[:, 0], bounds)
         bounds = bounds[~_among(bounds, rows[:, 0])]
@@ -547,16 +566,13 @@ class _Block:
         return Components(first, size, pairs, compared, confirmed, merged, kind)
 
 
-def _joined(compared: list[np.ndarray]) -> np.ndarray:
-    """Return all compared pairs, (m, 3) of code, forward and backward, by code."""
-    rows = np.concatenate([np.empty((0, 3), np.int64), *compared])
-    return rows[np.argsort(rows[:, 0])]
-
-
 def _distinct(codes: np.ndarray) -> np.ndarray:
     """Return the distinct codes in order; `numpy.unique` is slow on numbers like these."""
     codes = np.sort(codes)
-    return codes[np.concatenate([np.ones(min(len(codes), 1), bool), codes[1:] != codes[:-1]])]
+    first = np.ones(len(codes), bool)
+    first[1:] = codes[1:] != codes[:-1]
+    distinct: np.ndarray = codes[first]
+    return distinct
 
 
 def _among(codes: np.ndarray, known: np.ndarray) -> np.ndarray:

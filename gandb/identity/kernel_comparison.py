@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gandb.identity.bounds import bound_pairs, near_pairs
 from gandb.identity.cells import Cells
 from gandb.identity.matching import fit_pairs, measure_pairs
 from gandb.identity.recipes import MatchRecipe
 
+LEVELS = ((0.01, 0.02), (0.005, 0.01))
+"""Strain, and displacement in units of (volume / sites)^(1/3), of tight duplicates."""
 
-@dataclass(frozen=True)
-class Tightness:
-    """Tolerances within which two are duplicates of each other; see `MatchRecipe`."""
+_COMMON = 1.5
+"""AMD of tight duplicates differ by this many times strain and displacement at most, mostly.
 
-    ltol: float
-    stol: float
-    angle_tol: float
-
-
-LEVELS = (Tightness(0.02, 0.1, 1.0), Tightness(0.01, 0.02, 0.5))
+Twice the displacement and three times the strain are possible, but sites move in all directions.
+"""
 
 
 class KernelComparison:
-    """The cells of one block under a recipe, as grouping asks of them.
+    """The cells of one block under a recipe; a `gandb.identity.comparing.Comparison`.
+
+    Its promise is that of `gandb.identity.bounds`.
 
     Args:
         cells: reduced cells, packed with the recipe's comparator, in the order of the block.
         recipe: what counts as the same.
         threads: how many threads share a question.
-        levels: what counts as a tight duplicate, from the widest to the tightest.
+        levels: strain and displacement of tight duplicates, from the widest to the tightest.
     """
 
     def __init__(
@@ -39,19 +38,15 @@ class KernelComparison:
         cells: Cells,
         recipe: MatchRecipe,
         threads: int = 1,
-        levels: Sequence[Tightness] = LEVELS,
+        levels: Sequence[tuple[float, float]] = LEVELS,
     ) -> None:
         self._cells, self._recipe, self._threads = cells, recipe, threads
-        self._tight = [
-            replace(
-                recipe,
-                ltol=min(recipe.ltol, level.ltol),
-                stol=min(recipe.stol, level.stol),
-                angle_tol=min(recipe.angle_tol, level.angle_tol),
-            )
-            for level in levels
-        ]
-        self.reaches = tuple(level.stol for level in self._tight)
+        self._levels = tuple(levels)
+
+    @property
+    def reaches(self) -> tuple[float, ...]:
+        """How far apart AMD of tight duplicates commonly lie, for a common volume per site."""
+        return tuple(_COMMON * (strain + displacement) for strain, displacement in self._levels)
 
     def fit(self, pairs: np.ndarray) -> np.ndarray:
         """Say whether the first matches the second; bool (k,)."""
@@ -62,9 +57,9 @@ class KernelComparison:
         return measure_pairs(self._cells, pairs, self._recipe, self._threads)
 
     def near(self, pairs: np.ndarray, level: int) -> np.ndarray:
-        """Say whether the first matches the second within the tolerances of a level."""
-        return fit_pairs(self._cells, pairs, self._tight[level], self._threads)
+        """Say whether the second is a tight duplicate of the first."""
+        return near_pairs(self._cells, pairs, self._recipe, *self._levels[level], self._threads)
 
     def apart(self, pairs: np.ndarray, level: int) -> np.ndarray:
-        """Say what surely holds no match; see `Comparison.apart`."""
-        return np.zeros(len(pairs), bool)
+        """Say what surely holds no match between tight duplicates of the one and of the other."""
+        return ~bound_pairs(self._cells, pairs, self._recipe, *self._levels[level], self._threads)

@@ -11,12 +11,43 @@ Keep = Callable[[np.ndarray], "np.ndarray | None"]
 
 
 def leading_columns(rows: np.ndarray, count: int = 4) -> np.ndarray:
-    """Return the directions in which rows (n, k) differ most, as columns, float64 (n, count)."""
-    centred = rows - rows.mean(axis=0) if len(rows) else rows
-    count = min(count, rows.shape[1])
+    """Return the directions in which rows (n, k) differ most, as columns, float64 (n, count).
+
+    They are scaled so that two rows differ no more in them than in the row.
+    """
+    n, k = rows.shape
+    if not n or not k:
+        return np.zeros((n, 1))
+    centred = rows - rows.mean(axis=0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
-    columns: np.ndarray = centred @ vectors[:, ::-1][:, :count]
-    return columns if count else np.zeros((len(rows), 1))
+    columns: np.ndarray = centred @ vectors[:, ::-1][:, :count] / np.sqrt(k)
+    return columns
+
+
+def neighbours(items: np.ndarray, columns: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Yield pairs of items that lie close in all columns: space is halved again and again.
+
+    Where two parts meet, pairs are missed; so it is done twice, with other cuts.
+
+    Args:
+        items: int64 (m,).
+        columns: float64 (n, c), those of each index that an item can be.
+        size: halve parts down to this.
+    """
+    for share in (1 / 2, 1 / 3):
+        order, cell = items, np.zeros(len(items), np.int64)
+        while len(items) and (count := np.bincount(cell)).max() > size:
+            starts = np.cumsum(count) - count
+            own = columns[order]
+            widest = np.maximum.reduceat(own, starts) - np.minimum.reduceat(own, starts)
+            turn = np.lexsort((own[np.arange(len(own)), widest.argmax(axis=1)[cell]], cell))
+            order = order[turn]
+            place = np.arange(len(cell)) - starts[cell]
+            cell = 2 * cell + (place >= (count * share)[cell])
+            cell = np.cumsum(np.diff(cell, prepend=cell[0]) != 0)
+        for step in range(1, min(size, len(order))):
+            alike = cell[:-step] == cell[step:]
+            yield np.stack([order[:-step][alike], order[step:][alike]], axis=1)
 
 
 def within(items: np.ndarray, score: np.ndarray, size: int, keep: Keep) -> Iterator[np.ndarray]:
@@ -63,6 +94,33 @@ def across(
             yield np.stack([left[i], order[place[i, j]]], axis=1)
 
     return _gathered(found(), size, keep)
+
+
+def products(
+    pairs: np.ndarray, inner: np.ndarray, starts: np.ndarray, size: int
+) -> Iterator[np.ndarray]:
+    """Yield the pairs of something inside the first and something inside the second of each pair.
+
+    Args:
+        pairs: int64 (k, 2).
+        inner: what is inside of all, one after another.
+        starts: where that of each begins.
+        size: how many pairs to yield at once, but for pairs that have more.
+    """
+    begin, end = starts[pairs], starts[pairs + 1]
+    many = end - begin
+    total = np.cumsum(many[:, 0] * many[:, 1])
+    at = 0
+    while at < len(pairs):
+        done = total[at - 1] if at else 0
+        to = max(int(np.searchsorted(total, done + size, "right")), at + 1)
+        counts = np.diff(total[at:to], prepend=done)
+        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        width = np.repeat(many[at:to, 1], counts)
+        left = np.repeat(begin[at:to, 0], counts) + place // width
+        right = np.repeat(begin[at:to, 1], counts) + place % width
+        yield np.stack([inner[left], inner[right]], axis=1)
+        at = to
 
 
 def _gathered(found: Iterator[np.ndarray], size: int, keep: Keep) -> Iterator[np.ndarray]:

@@ -71,8 +71,7 @@ class Points:
         return self._gap(pairs) <= self.radii[level]
 
     def apart(self, pairs: np.ndarray, level: int) -> np.ndarray:
-        radius = (*self.radii, 0.0)[level]
-        sure = self._gap(pairs) > self.threshold + 2 * radius
+        sure = self._gap(pairs) > self.threshold + 2 * self.radii[level]
         if self.certain < 1:
             sure &= self._chance(pairs, b"apart") < self.certain
         return sure
@@ -182,7 +181,9 @@ efforts = st.builds(
     full=st.sampled_from([0, 2, 6, 100]),
     tries=st.integers(1, 3),
     neighbours=st.integers(1, 3),
+    worth=st.sampled_from([0, 2, 5]),
     probes=st.integers(0, 5),
+    refuted=st.sampled_from([0, 20, 10_000]),
     batch=st.sampled_from([1, 3, 64]),
 )
 
