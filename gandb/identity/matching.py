@@ -341,8 +341,15 @@ def _amounts(cells: Cells, cell: int) -> _Amounts:
 
 
 def _order(one: _Amounts, two: _Amounts) -> int:
-    for key in sorted({*one, *two}, key=lambda species: species[:3]):
-        difference = one.get(key, 0.0) - two.get(key, 0.0)
+    for key in sorted({*one, *two}, key=lambda species: (*species[:3], species.state is not None)):
+        difference = _share(one, key) - _share(two, key)
         if abs(difference) >= _SAME_AMOUNT:
             return -1 if difference < 0 else 1
     return 0
+
+
+def _share(amounts: _Amounts, wanted: _Species) -> float:
+    """Return the share of a species; of an element without oxidation state, with all its ions."""
+    if wanted.state is None:
+        return sum(share for key, share in amounts.items() if key.symbol == wanted.symbol)
+    return amounts.get(wanted, 0.0)
