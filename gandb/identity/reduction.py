@@ -33,7 +33,8 @@ def reduce_crystal(crystal: Crystal, primitive: bool = True) -> Reduced:
     """Return the Niggli cell of a crystal, of its primitive cell if that is asked for.
 
     Raises:
-        ReductionError: no Niggli cell is found, as of a cell many thousand times as long as wide.
+        ReductionError: no Niggli cell is found within the steps allowed, which no crystal is known
+            to need.
     """
     return _reduced(crystal.lattice, crystal.frac_coords, crystal.species, primitive)
 
@@ -88,7 +89,7 @@ def _reduced(
     groups = np.array([rank_of[text] for text in species])
     sizes = np.bincount(groups)
     code, cell, coords, sources = reduce_sites(
-        np.array(lattice), np.array(frac_coords), groups, sizes, primitive
+        np.array(lattice, order="C"), np.array(frac_coords, order="C"), groups, sizes, primitive
     )
     if code != DONE:
         edges = ", ".join(f"{edge:g}" for edge in np.linalg.norm(lattice, axis=1))

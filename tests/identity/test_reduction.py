@@ -243,6 +243,16 @@ def test_noise_about_the_tolerance() -> None:
     assert sizes == {True, False}
 
 
+def test_a_tie_is_decided_by_the_last_bit() -> None:
+    """Sites exactly 0.25 Å from repeating: a rounding sends pymatgen itself either way."""
+    lattice = np.array([[4.0, 5, 0], [0, 10, 0], [0, 0, 4]])
+    sizes = []
+    for off in (-0.025 - 1e-13, -0.025 + 1e-13):
+        cell = Cell(lattice, np.array([[0.5, off, 0], [0.5, 0.5, 0]]), ("Fe", "Fe"))
+        sizes.append(len(check_cell(cell)))
+    assert sizes == [2, 1]
+
+
 def test_lattices_on_the_edge_between_forms() -> None:
     """Higher symmetry, broken by about the tolerance of the search for the Niggli cell."""
     rng = np.random.default_rng(4)
