@@ -131,11 +131,9 @@ def test_all_pairs_of_one_formula() -> None:
 @real
 def test_published_matcher_structures() -> None:
     names = sorted((SHARED / "matching" / "pymatgen").glob("*.json"))
-    structures = []
-    for name in names:
-        found = json.loads(name.read_text())
-        for item in found if isinstance(found, list) else [found]:
-            structures.append(Structure.from_dict(item))
+    read = [json.loads(name.read_text()) for name in names]
+    listed = [item for found in read for item in (found if isinstance(found, list) else [found])]
+    structures = [Structure.from_dict(item) for item in listed]
     crystals = [from_structure(structure) for structure in structures]
     for recipe in (DEFAULT, MatchRecipe(comparator="element")):
         cells = [reduce_crystal(crystal) for crystal in crystals]
