@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,9 +88,10 @@ def identify(
         store = open_store(ctx)
         rows: list[dict[str, Any]] = []
         for label, wanted in (("keys", keys_job), ("identify", lambda s: identify_job(s, recipe))):
-            job = _asked(ctx, store, label, wanted(store), wait)
-            if job is None:
+            jobs = _all_asked(ctx, store, label, wanted, wait)
+            if not jobs:
                 continue
+            job = jobs[-1]
             row: dict[str, Any] = {"job_id": job.short_id, "kind": job.kind}
             if wait:
                 results = [chunk["result"] or {} for chunk in queue.chunks(store, job.id)]
@@ -105,14 +107,26 @@ def identify(
             emit(rows[-1:], as_json=as_json)
 
 
-def _asked(
-    ctx: typer.Context, store: Store, label: str, wanted: JobSpec | None, wait: bool
-) -> Job | None:
+def _all_asked(
+    ctx: typer.Context,
+    store: Store,
+    label: str,
+    wanted: Callable[[Store], JobSpec | None],
+    wait: bool,
+) -> list[Job]:
+    """Ask for what there is to do, first what was begun before; if that is wanted, do it all."""
+    jobs: list[Job] = []
+    while (spec := wanted(store)) is not None and spec.id not in {job.id for job in jobs}:
+        jobs.append(_asked(ctx, store, label, spec, wait))
+        if not wait:
+            break
+    return jobs
+
+
+def _asked(ctx: typer.Context, store: Store, label: str, wanted: JobSpec, wait: bool) -> Job:
     """Ask for a job, and do it if that is wanted."""
     from gandb.cli.running import ask, run_and_wait
 
-    if wanted is None:
-        return None
     job = ask(store, wanted)
     if wait:
         (job,) = run_and_wait(store, settings(ctx), [job], threads=1, labels=[label])
@@ -159,12 +173,10 @@ def novelty(
         store = open_store(ctx)
         found = find_checkpoint(store, candidates)
         wanted = structure_novelty_job(store, found, against, recipe)
-        if _asked(ctx, store, "keys", keys_job(store), wait) is not None and not wait:
+        if _all_asked(ctx, store, "keys", keys_job, wait) and not wait:
             message("when the keys are done, give the command again for the comparisons")
             return
         job = _asked(ctx, store, f"{found.reference} against {', '.join(against)}", wanted, wait)
-        if job is None:
-            return
         row: dict[str, Any] = {"job_id": job.short_id, "model": found.model}
         if wait:
             row |= queue.chunks(store, job.id)[0]["result"]

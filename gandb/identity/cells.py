@@ -79,7 +79,8 @@ class Cells:
         frac_coords: float64 (sites of all, 3).
         kinds: int32 (sites of all,), equal where the comparator takes species as equal.
         starts: int64 (m + 1,), where the sites of each cell begin.
-        texts: what each kind stands for.
+        texts: what each kind stands for, in their own order, so that what is worked out about
+            a pair does not hang on which other cells are packed with it.
     """
 
     lattices: np.ndarray
@@ -116,7 +117,9 @@ _Row = tuple[Sequence[str], np.ndarray | None, np.ndarray, np.ndarray]
 
 
 def _packed(rows: Sequence[_Row], comparator: Comparator) -> Cells:
-    places: dict[str, int] = {}
+    given = {text: kind_text(text, comparator) for texts, *_ in rows for text in texts}
+    names = tuple(sorted(set(given.values())))
+    places = {name: place for place, name in enumerate(names)}
     counts = [len(coords) for _, _, _, coords in rows]
     starts = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(counts, out=starts[1:])
@@ -124,13 +127,11 @@ def _packed(rows: Sequence[_Row], comparator: Comparator) -> Cells:
     coords = np.empty((starts[-1], 3))
     lattices = np.empty((len(rows), 3, 3))
     for i, (texts, own, lattice, sites) in enumerate(rows):
-        known = np.array(
-            [places.setdefault(kind_text(t, comparator), len(places)) for t in texts], np.int32
-        )
+        known = np.array([places[given[text]] for text in texts], np.int32)
         kinds[starts[i] : starts[i + 1]] = known if own is None else known[own]
         coords[starts[i] : starts[i + 1]] = sites
         lattices[i] = lattice
-    return Cells(lattices, coords, kinds, starts, tuple(places))
+    return Cells(lattices, coords, kinds, starts, names)
 
 
 @lru_cache(maxsize=10_000)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from gandb.core.compositions import uuid_array
-from gandb.core.errors import StoreError
+from gandb.core.errors import StoreError, UsageError
 from gandb.core.pool import default_processes
 from gandb.identity.blocks import USUAL, group_blocks
 from gandb.identity.cells import Cells
@@ -29,7 +29,7 @@ from gandb.schema import tables
 from gandb.store import Store, Transaction
 from gandb.store.bulk import fetch, ids_from_text
 from gandb.tasks.keyed import Keyed, Places, id_keys, keyed_of, places, raw
-from gandb.tasks.keys import id_range, key_recipe
+from gandb.tasks.keys import begun_job, id_range, key_recipe
 from gandb.tasks.rows import recipe_row, repeat_id
 
 KIND = "identify"
@@ -48,8 +48,16 @@ def match_recipe(recipe: MatchRecipe) -> dict[str, Any]:
 def identify_job(store: Store, recipe: MatchRecipe = STANDARD) -> JobSpec | None:
     """Describe the job of taking new structures into materials; None if there are none.
 
-    Structures without keys are left out: `gandb.tasks.keys` comes first.
+    Structures without keys are left out: `gandb.tasks.keys` comes first. A job that was begun and
+    is not done comes first; it need not take in all that are new by now.
+
+    Raises:
+        UsageError: the recipe compares cells that are not primitive, which have no keys.
     """
+    if not recipe.primitive_cell:
+        raise UsageError("keys are of primitive cells: compare cells as given with gandb match")
+    if (begun := begun_job(store, KIND, recipe.parameters())) is not None:
+        return begun
     key, member = tables.structure_key, tables.material_member
     with store.read() as connection:
         n = connection.scalar(

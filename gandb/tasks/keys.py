@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
+from gandb import __version__
 from gandb.core.errors import GandbError
 from gandb.core.pool import Pool, default_processes
 from gandb.identity.keys import StructureKey, key_parameters, structure_key
-from gandb.jobs.records import Context, JobSpec, Outcome
+from gandb.jobs import queue
+from gandb.jobs.records import OPEN, Context, JobSpec, Outcome
 from gandb.schema import tables
 from gandb.store import Store, Transaction
 from gandb.store.bulk import fetch
@@ -43,7 +45,12 @@ def key_recipe() -> dict[str, Any]:
 
 
 def keys_job(store: Store) -> JobSpec | None:
-    """Describe the job of working out the keys that are missing; None if there are all."""
+    """Describe the job of working out the keys that are missing; None if there are all.
+
+    A job that was begun and is not done comes first; it need not bring all that are missing now.
+    """
+    if (begun := begun_job(store, KIND, str(key_recipe()["id"]))) is not None:
+        return begun
     with store.read() as connection:
         n = connection.scalar(sa.select(sa.func.count()).select_from(tables.structure)) or 0
         done = connection.scalar(
@@ -62,6 +69,15 @@ def keys_job(store: Store) -> JobSpec | None:
             missing * (k + 1) // n_chunks - missing * k // n_chunks for k in range(n_chunks)
         ),
     )
+
+
+def begun_job(store: Store, kind: str, recipe: Any) -> JobSpec | None:
+    """Describe the job of a kind and recipe that this version was asked for and has not done."""
+    for job in queue.unfinished(store, kind):
+        own = job.code_version == __version__ and job.spec["recipe"] == recipe
+        if own and job.state.value in OPEN:
+            return JobSpec(kind=kind, spec=job.spec, totals=(0,) * job.n_chunks)
+    return None
 
 
 def work_out_keys(context: Context) -> Outcome:

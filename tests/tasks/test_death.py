@@ -39,11 +39,11 @@ _TRAIN = [part for name, value in TINY.items() for part in ("--set", f"{name}={v
 class Nursery:
     """Starts commands in processes of their own; see `tests.tasks.nursery`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, module: str = "tests.tasks.nursery") -> None:
         self.log = folder / "log.txt"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.tasks.nursery"],
+            [sys.executable, "-m", module],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
