@@ -10,7 +10,7 @@ A candidate whose symmetry was not found is never called a new prototype, only a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -34,14 +34,10 @@ from gandb.store.bulk import fetch, ids_from_text
 from gandb.tasks import data
 from gandb.tasks.generation import sample_grid
 from gandb.tasks.identity import STANDARD, evidence_rows, group_keyed, match_recipe
+from gandb.tasks.judged import Candidates, Known
 from gandb.tasks.keyed import Keyed, id_keys, keyed_of, raw
 from gandb.tasks.keys import key_recipe
-from gandb.tasks.references import (
-    candidate_structures,
-    generation_jobs,
-    reference_spec,
-    reference_structures,
-)
+from gandb.tasks.references import generation_jobs, reference_spec, reference_structures
 from gandb.tasks.rows import recipe_row, repeat_id
 
 KIND = "structure_novelty"
@@ -51,6 +47,7 @@ KNOWN, STRUCTURE, PROTOTYPE, SUBSTITUTION, COMPOSITION = range(5)
 SUBSTITUTIONS = 50
 """Structures, the nearest by AMD, that a candidate of new composition is compared with."""
 _PAIRS = 2_000_000  # candidates times references that are looked at in one go
+_STRUCTURES = 300_000  # of the reference whose AMD are held at a time
 
 
 def structure_novelty_job(
@@ -102,164 +99,6 @@ def judge_structures(context: Context) -> Outcome:
     return Outcome(judged.merge, judged.result)
 
 
-# --- reading -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """Candidates with a structure, in the order in which they came.
-
-    Attributes:
-        ids, structures: S16 (n,).
-        compositions: S16 (n,).
-        anonymous: anonymous formulas.
-        labels: symmetry labels, None where unknown.
-        first: int64 (n,), the sample at which it came first, counting those with a structure.
-        samples: how many samples there are.
-        keys: of the distinct structures.
-        errors: by structure id, why it has no keys.
-    """
-
-    ids: np.ndarray
-    structures: np.ndarray
-    compositions: np.ndarray
-    anonymous: list[str]
-    labels: dict[bytes, str | None]
-    first: np.ndarray
-    samples: int
-    keys: Keyed
-    errors: dict[bytes, str]
-
-    @classmethod
-    def of(cls, connection: sa.Connection, jobs: Sequence[UUID]) -> _Candidates:
-        candidate, event = tables.candidate.c, tables.generation_event.c
-        query = (
-            sa.select(
-                candidate.id,
-                candidate.structure_id,
-                candidate.composition_id,
-                candidate.anonymous_formula,
-                sa.func.sum(event.times, type_=sa.BigInteger()).label("times"),
-                sa.func.min(event.first_index).label("first"),
-            )
-            .join(tables.generation_event, event.candidate_id == candidate.id)
-            .where(event.job_id.in_(jobs), candidate.structure_id.is_not(None))
-            .group_by(
-                candidate.id,
-                candidate.structure_id,
-                candidate.composition_id,
-                candidate.anonymous_formula,
-            )
-        )
-        rows = fetch(connection, query)
-        if not len(rows):
-            raise UsageError(
-                "none of these candidates has a structure: compare compositions with gandb check"
-            )
-        ids, structures, compositions = (
-            id_keys(ids_from_text(rows.column(name)))
-            for name in ("id", "structure_id", "composition_id")
-        )
-        order = np.lexsort((ids, rows.column("first").to_numpy()))
-        times = rows.column("times").to_numpy()[order]
-        keys = keyed_of(connection, np.unique(structures))
-        labels, errors = _labels(connection, jobs)
-        missing = set(structures.tolist()) - set(labels)
-        if missing:
-            raise UsageError(
-                f"{len(missing)} structures have no keys yet; begin with: gandb identify"
-            )
-        anonymous = rows.column("anonymous_formula").to_pylist()
-        return cls(
-            ids=ids[order],
-            structures=structures[order],
-            compositions=compositions[order],
-            anonymous=[anonymous[i] for i in order.tolist()],
-            labels=labels,
-            first=np.cumsum(times) - times,
-            samples=int(times.sum()),
-            keys=keys,
-            errors=errors,
-        )
-
-
-def _labels(
-    connection: sa.Connection, jobs: Sequence[UUID]
-) -> tuple[dict[bytes, str | None], dict[bytes, str]]:
-    key = tables.structure_key.c
-    query = sa.select(key.structure_id, key.symmetry_label, key.error).where(
-        key.recipe_id == key_recipe()["id"], key.structure_id.in_(candidate_structures(jobs))
-    )
-    rows = fetch(connection, query)
-    own = id_keys(ids_from_text(rows.column("structure_id"))).tolist()
-    labels = dict(zip(own, rows.column("symmetry_label").to_pylist(), strict=True))
-    errors = dict(zip(own, rows.column("error").to_pylist(), strict=True))
-    return labels, {k: v for k, v in errors.items() if v is not None}
-
-
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """Structures of the reference that have a composition of the candidates.
-
-    Attributes:
-        ids: S16 (r,).
-        blocks: S20 (r,), empty where there is no reduced cell.
-        labels: symmetry labels by composition.
-        n_reference: how many structures the reference has.
-    """
-
-    ids: np.ndarray
-    blocks: np.ndarray
-    labels: dict[bytes, set[str]]
-    n_reference: int
-
-    @classmethod
-    def of(
-        cls, connection: sa.Connection, reference: sa.Select[Any], jobs: Sequence[UUID]
-    ) -> _Known:
-        key, candidate, event = (
-            tables.structure_key.c, tables.candidate.c, tables.generation_event.c,
-        )  # fmt: skip
-        wanted = (
-            sa.select(candidate.composition_id)
-            .join(tables.generation_event, event.candidate_id == candidate.id)
-            .where(event.job_id.in_(jobs), candidate.structure_id.is_not(None))
-        )
-        query = sa.select(
-            key.structure_id, key.composition_id, key.n_reduced, key.symmetry_label
-        ).where(
-            key.recipe_id == key_recipe()["id"],
-            key.composition_id.in_(wanted),
-            key.structure_id.in_(reference),
-        )
-        rows = fetch(connection, query)
-        compositions = ids_from_text(rows.column("composition_id"))
-        blocks = np.zeros((len(rows), 20), np.uint8)
-        blocks[:, :16] = compositions
-        sites = rows.column("n_reduced").fill_null(0).to_numpy().astype(">u4")
-        blocks[:, 16:] = np.ascontiguousarray(sites).view(np.uint8).reshape(-1, 4)
-        labels: dict[bytes, set[str]] = {}
-        stated = rows.column("symmetry_label").to_pylist()
-        for own, label in zip(id_keys(compositions).tolist(), stated, strict=True):
-            labels.setdefault(own, set()).add(label or "")
-        every = reference.subquery()
-        count = sa.select(sa.func.count()).select_from(every)
-        n = connection.scalar(count) or 0
-        keyed = connection.scalar(
-            count.join(tables.structure_key, key.structure_id == every.c.structure_id).where(
-                key.recipe_id == key_recipe()["id"]
-            )
-        )
-        if keyed != n:
-            raise UsageError(
-                f"{n - (keyed or 0):,} structures of the reference have no keys yet; "
-                "begin with: gandb identify"
-            )
-        ids = id_keys(ids_from_text(rows.column("structure_id")))
-        order = np.argsort(ids, kind="stable")
-        return cls(ids[order], blocks.view("S20").reshape(-1)[order], labels, n)
-
-
 # --- comparing ---------------------------------------------------------------------------
 
 
@@ -270,7 +109,7 @@ class _Judged:
     job_id: UUID
     recipe: MatchRecipe
     against: Sequence[Mapping[str, Any]]
-    candidates: _Candidates
+    candidates: Candidates
     n_reference: int
     level: np.ndarray
     reference: np.ndarray
@@ -287,8 +126,8 @@ class _Judged:
         jobs = [UUID(i) for i in spec["jobs"]]
         reference = reference_structures(spec["against"])
         with context.store.read() as connection:
-            candidates = _Candidates.of(connection, jobs)
-            known = _Known.of(connection, reference, jobs)
+            candidates = Candidates.of(connection, jobs)
+            known = Known.of(connection, reference, jobs)
         keys = candidates.keys
         n = len(keys)
         judged = cls(
@@ -311,7 +150,7 @@ class _Judged:
         judged._find_groups(context)
         return judged
 
-    def _find_known(self, context: Context, known: _Known) -> None:
+    def _find_known(self, context: Context, known: Known) -> None:
         """Level 0: those whose structure is there, then those that match one."""
         keys = self.candidates.keys
         same = np.isin(keys.places.ids, known.ids)
@@ -370,7 +209,7 @@ class _Judged:
         )
         return evidence_rows(self.recipe, ids, evidence)
 
-    def _grade(self, known: _Known) -> None:
+    def _grade(self, known: Known) -> None:
         """Levels 1 and 2: those of a composition that the reference has."""
         places = self.candidates.keys.places
         rest = np.flatnonzero(self.level != KNOWN)
@@ -389,23 +228,26 @@ class _Judged:
     def _find_substitutions(self, context: Context, reference: sa.Select[Any]) -> None:
         """Level 3: those that match a structure of other elements."""
         keys = self.candidates.keys
-        rest = np.flatnonzero(self.level == COMPOSITION)
         formula = dict(
             zip(self.candidates.structures.tolist(), self.candidates.anonymous, strict=True)
         )
-        by_kind: dict[tuple[str, int], list[int]] = {}
         sites = raw(keys.places.blocks, 20)[:, 16:].copy().view(">u4").reshape(-1)
-        for row in rest.tolist():
-            kind = formula[keys.places.ids[row]]
-            by_kind.setdefault((kind, int(sites[row])), []).append(row)
-        for (kind, n_reduced), rows in sorted(by_kind.items()):
-            own = np.array(rows)
+        kinds: dict[_Kind, list[int]] = {}
+        for row in np.flatnonzero(self.level == COMPOSITION).tolist():
+            kind = formula[keys.places.ids[row]], int(sites[row])
+            kinds.setdefault(kind, []).append(row)
+        with context.store.read() as connection:
+            sizes = _sizes(connection, reference, kinds)
+        for together in _batches(sizes):
+            near: dict[int, np.ndarray] = {}
             with context.store.read() as connection:
-                near = _nearest(connection, reference, kind, n_reduced, keys.amd[own])
-                there = keyed_of(connection, np.unique(np.concatenate(near)))
-            if not len(there):
-                continue
-            lists = [np.searchsorted(there.places.ids, ids) for ids in near]
+                for kind, ids, amd in _of_kinds(connection, reference, together):
+                    for row in kinds[kind]:
+                        distance = np.abs(amd - keys.amd[row].astype(np.float32)).max(axis=1)
+                        near[row] = ids[_smallest(distance, ids, SUBSTITUTIONS)]
+                there = keyed_of(connection, np.unique(np.concatenate(list(near.values()))))
+            own = np.array(sorted(near))
+            lists = [np.searchsorted(there.places.ids, np.sort(near[row])) for row in own.tolist()]
             _, found = self._search(context, own, there, lists, _Renaming)
             self._take(own, found, there, SUBSTITUTION)
 
@@ -541,37 +383,77 @@ class _Renaming:
         return none, none
 
 
-def _nearest(
-    connection: sa.Connection,
-    reference: sa.Select[Any],
-    anonymous: str,
-    n_reduced: int,
-    amd: np.ndarray,
-) -> list[np.ndarray]:
-    """Return the ids of the reference's structures of a kind that are nearest to each, by AMD."""
-    key = tables.structure_key.c
+def _smallest(values: np.ndarray, ids: np.ndarray, n: int) -> np.ndarray:
+    """Return the places of the n smallest values; of equal ones, those with the smaller ids."""
+    places = np.arange(len(values))
+    if len(values) > n:
+        places = np.flatnonzero(values <= np.partition(values, n - 1)[n - 1])
+    order = np.lexsort((ids[places], values[places]))
+    return np.asarray(places[order][:n])
+
+
+_Kind = tuple[str, int]
+"""Anonymous formula and number of sites in the reduced cell."""
+
+
+def _sizes(
+    connection: sa.Connection, reference: sa.Select[Any], kinds: Collection[_Kind]
+) -> dict[_Kind, int]:
+    """Return how many structures of each kind the reference has, for those that it has."""
+    key, formula = tables.structure_key.c, tables.composition.c.anonymous_formula
     query = (
-        sa.select(key.structure_id, key.amd)
-        .join(tables.composition, tables.composition.c.id == key.composition_id)
+        sa.select(formula, key.n_reduced, sa.func.count().label("n"))
+        .join(tables.structure_key, tables.composition.c.id == key.composition_id)
         .where(
-            tables.composition.c.anonymous_formula == anonymous,
+            formula.in_(sorted({formula for formula, _ in kinds})),
             key.recipe_id == key_recipe()["id"],
-            key.n_reduced == n_reduced,
+            key.structure_id.in_(reference),
+        )
+        .group_by(formula, key.n_reduced)
+    )
+    rows = fetch(connection, query).to_pylist()
+    found = {(row["anonymous_formula"], row["n_reduced"]): row["n"] for row in rows}
+    return {kind: found[kind] for kind in sorted(kinds) if kind in found}
+
+
+def _batches(sizes: Mapping[_Kind, int]) -> Iterator[list[_Kind]]:
+    """Put kinds together so that memory holds their structures."""
+    held: list[_Kind] = []
+    n = 0
+    for kind, size in sizes.items():
+        held.append(kind)
+        n += size
+        if n > _STRUCTURES:
+            yield held
+            held, n = [], 0
+    if held:
+        yield held
+
+
+def _of_kinds(
+    connection: sa.Connection, reference: sa.Select[Any], kinds: Sequence[_Kind]
+) -> Iterator[tuple[_Kind, np.ndarray, np.ndarray]]:
+    """Yield the reference's structures of each kind: ids, S16 (n,), and AMD, float32 (n, k)."""
+    key, composition = tables.structure_key.c, tables.composition.c
+    query = (
+        sa.select(key.structure_id, composition.anonymous_formula, key.n_reduced, key.amd)
+        .join(tables.composition, composition.id == key.composition_id)
+        .where(
+            composition.anonymous_formula.in_(sorted({formula for formula, _ in kinds})),
+            key.n_reduced.in_(sorted({n for _, n in kinds})),
+            key.recipe_id == key_recipe()["id"],
             key.structure_id.in_(reference),
         )
     )
     rows = fetch(connection, query)
-    if not len(rows):
-        return [np.zeros(0, "S16") for _ in amd]
     ids = id_keys(ids_from_text(rows.column("structure_id")))
     flat = rows.column("amd").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    there = flat.reshape(len(rows), -1)
-    found = []
-    for own in amd:
-        distance = np.abs(there - own).max(axis=1)
-        near = np.lexsort((ids, distance))[:SUBSTITUTIONS]
-        found.append(np.sort(ids[near]))
-    return found
+    amd = flat.astype(np.float32).reshape(len(rows), -1)
+    formulas = np.array(rows.column("anonymous_formula").to_pylist())
+    sites = rows.column("n_reduced").to_numpy()
+    for kind in kinds:
+        own = (formulas == kind[0]) & (sites == kind[1])
+        yield kind, ids[own], amd[own]
 
 
 def _parcels(
