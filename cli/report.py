@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EPILOG = """Examples:
 
-gandb report (all finished generation jobs)
+gandb report (all that was generated, and judged by gandb novelty)
 
 gandb report 3f2a81c0 99ab04de -o report.html --figures figures
 
@@ -27,7 +27,10 @@ def report(
     ctx: typer.Context,
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="JOB...", help="Generation jobs; by default all that are done."),
+        typer.Argument(
+            metavar="JOB...",
+            help="Jobs of generate, import candidates or novelty; by default all that are done.",
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -42,10 +45,13 @@ def report(
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Generators compared",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare generation jobs: one table, curves and periodic-table maps."""
+    """Compare what was generated: tables, curves and periodic-table maps.
+
+    Structures are in it once gandb novelty has judged them.
+    """
     with failures_reported():
         from gandb.core.errors import UsageError
-        from gandb.reports import headlines, tables
+        from gandb.reports import headlines, novelty_tables, tables
         from gandb.reports.collect import collect
 
         if jobs and dataset:
@@ -58,30 +64,47 @@ def report(
             for path in publish(gathered, output, figures):
                 message(f"wrote {path}")
         if as_json:
-            emit(tables.plain(gathered), as_json=True)
+            emit(tables.plain(gathered) + novelty_tables.plain(gathered), as_json=True)
             return
         out = console()
         out.print(tables.terminal(gathered))
+        out.print(novelty_tables.terminal(gathered))
         for line in headlines(gathered):
             out.print(line, markup=False)
 
 
 def choose_jobs(store: Store, references: list[str], dataset: str | None) -> list[Job]:
-    """Find the jobs by id, by dataset version, or all that are done."""
+    """Find the jobs by id, by dataset version, or all that are done.
+
+    With a job that made candidates come those that judged the novelty of their structures.
+    """
     from gandb.core.errors import NotFoundError
     from gandb.datasets.versions import resolve
     from gandb.jobs import queue
+    from gandb.reports.collect_novelty import latest_jobs
+    from gandb.tasks.candidates import KIND as EXTERNAL
 
     if references:
-        return [queue.find(store, reference) for reference in references]
+        named = [queue.find(store, reference) for reference in references]
+        judged = latest_jobs(store, [job.id for job in named])
+        imported = [job for job in named if job.kind == EXTERNAL]
+        for job in imported:
+            if not any(str(job.id) in other.spec["jobs"] for other in judged):
+                raise NotFoundError(
+                    f"the structures of job {job.short_id} were not judged yet; begin with: "
+                    f"gandb novelty {job.spec['model']} --against entries"
+                )
+        return [job for job in named if job not in imported] + judged
     rows = queue.listing(store, "done", "generate")
     found = [queue.get(store, row["job_id"]) for row in reversed(rows)]
+    judged = latest_jobs(store)
     if dataset is not None:
         version = resolve(store, dataset)
         found = [job for job in found if job.dataset_version_id == version.id]
-    if not found:
+        judged = latest_jobs(store, [job.id for job in found])
+    if not (found or judged):
         raise NotFoundError(
             "there is no finished generation job to report on; make one with: "
             "gandb generate CHECKPOINT --wait"
         )
-    return found
+    return found + judged

@@ -11,10 +11,9 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from gandb.core.errors import MissingExtraError
-from gandb.reports.comparison import Row
 
 try:
     import matplotlib
@@ -49,6 +48,7 @@ __all__ = [
     "colormaps",
     "drawing",
     "light_grid",
+    "sample_axis",
     "styles",
     "to_png",
     "to_rgb",
@@ -86,10 +86,21 @@ _SPARE = (
     Style("#7A5195", "*", "oo", "-."),
     Style("#8C6D31", "<", "||", ":"),
     Style("#1B3A4B", ">", "**", "-"),
+    Style("#B2182B", "p", "+x", "--"),
+    Style("#4D9221", "h", "o.", "-."),
+    Style("#E377C2", "d", "\\-", ":"),
 )
 
 
-def styles(rows: Sequence[Row]) -> tuple[Style, ...]:
+class Named(Protocol):
+    """What is drawn in a generator's style."""
+
+    @property
+    def model(self) -> str:
+        """Registered name of the generator."""
+
+
+def styles(rows: Sequence[Named]) -> tuple[Style, ...]:
     """Return a style per row: the known one of its generator, else the next spare one."""
     taken: set[str] = set()
     spare = iter(_SPARE * (1 + len(rows)))
@@ -145,3 +156,22 @@ def light_grid(axes: Axes, axis: Literal["x", "y"] = "y") -> None:
     """Draw grid lines behind the data."""
     axes.set_axisbelow(True)
     axes.grid(True, axis=axis, linewidth=0.6)
+
+
+def sample_axis(axes: Axes, numbers: Sequence[int], ticks: Sequence[int] | None = None) -> None:
+    """Put a logarithmic axis under sample numbers, labelled at ``ticks`` or at each of them."""
+    low, high = min(numbers), max(numbers)
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.5, high * 1.5)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(set(numbers if ticks is None else ticks))))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_number(value)))
+    axes.set_xlabel("samples drawn, N (logarithmic)")
+
+
+def _short_number(value: float) -> str:
+    """Write 20000 as ``20k`` and 2000000 as ``2M``."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:g}"

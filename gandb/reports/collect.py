@@ -17,6 +17,7 @@ from gandb.core.formula import parse_formulas
 from gandb.datasets.versions import members_query, reference_of
 from gandb.jobs.queue import chunk_results
 from gandb.jobs.records import Job, State
+from gandb.reports import collect_novelty
 from gandb.reports.records import (
     CheckShare,
     Curve,
@@ -42,6 +43,7 @@ from gandb.store import Store
 from gandb.store.bulk import fetch
 from gandb.tasks import data
 from gandb.tasks.generation import KIND, metric_recipes
+from gandb.tasks.structure_novelty import KIND as NOVELTY_KIND
 from gandb.validation.charge import CNEN, check_all
 from gandb.validation.statistics import SetStatistics, describe, distances
 
@@ -53,29 +55,36 @@ _DESCRIPTIONS = {
     "uniqueness": "Distinct reduced compositions among the first N samples.",
     "novelty": "Distinct compositions that are not in the dataset version, whatever their split.",
     "holdout_recovery": "Compositions of the test split that were generated.",
+    "structure_novelty": "Grades of novelty of structures against what is compared with.",
+    "identity": "Which structures are the same, as StructureMatcher judges it.",
     "statistics": "Elements and stoichiometries of the samples against the train split.",
 }
 
 
 def collect(store: Store, jobs: Sequence[Job], title: str = "Generators compared") -> Report:
-    """Gather everything about finished generation jobs.
+    """Gather everything about finished jobs of generation, and on novelty of structures.
 
     Raises:
-        UsageError: a job is no generation job.
+        UsageError: a job is neither.
         JobError: a job is not done.
     """
+    jobs = list({job.id: job for job in jobs}.values())
     for job in jobs:
-        if job.kind != KIND:
+        if job.kind not in (KIND, NOVELTY_KIND):
             raise UsageError(
-                f"job {job.short_id} is a {job.kind} job; reports are about generation"
+                f"job {job.short_id} is a {job.kind} job; reports are about jobs of gandb generate "
+                "and gandb novelty"
             )
         if job.state is not State.DONE:
             raise JobError(f"job {job.short_id} is {job.state.value}; a report needs it done")
+    generated = [job for job in jobs if job.kind == KIND]
+    judged = [job for job in jobs if job.kind == NOVELTY_KIND]
+    novelties = collect_novelty.novelties(store, judged)
     with store.read() as connection:
         sets: dict[UUID, tuple[DatasetSummary, SetStatistics]] = {}
         runs = []
         used: dict[UUID, dict[str, Any]] = {}
-        for job in {job.id: job for job in jobs}.values():
+        for job in generated:
             version_id = _require(job.dataset_version_id)
             if version_id not in sets:
                 sets[version_id] = _summary(connection, version_id)
@@ -83,14 +92,20 @@ def collect(store: Store, jobs: Sequence[Job], title: str = "Generators compared
             used |= {row["id"]: row for row in rows.values()}
             runs.append(_run(connection, job, rows, *sets[version_id]))
         known = {r[0] for r in connection.execute(sa.select(recipe.c.id))}
+        used |= {row["id"]: row for row in collect_novelty.recipe_rows(connection, novelties)}
     commands = [f"gandb report {' '.join(job.short_id for job in jobs)}"]
     return Report(
         title=title,
         runs=tuple(runs),
         datasets=tuple(summary for summary, _ in sets.values()),
         recipes=tuple(_recipe(row) for i, row in used.items() if i in known),
-        commands=(*map(_command, runs), *commands),
+        commands=(
+            *map(_command, runs),
+            *(collect_novelty.command(store, job) for job in judged),
+            *commands,
+        ),
         provenance=(("gandb", __version__), ("store", store.kind)),
+        novelties=novelties,
     )
 
 

@@ -19,8 +19,10 @@ from gandb.reports.metrics import (
     check_label,
     check_metric,
     measurements,
+    percent,
     table_order,
 )
+from gandb.reports.novelty_comparison import novelty_headlines
 from gandb.reports.records import DatasetSummary, Report, Role, Run, short_id
 
 MODEL_LABELS = {"matgan": "MatGAN"}
@@ -173,24 +175,16 @@ def merge(runs: Iterable[Run]) -> tuple[Row, ...]:
 def headlines(report: Report) -> tuple[str, ...]:
     """Say in one sentence per model and training set how it does against its baselines.
 
+    What is known of novelty of structures follows, a sentence per model and reference.
+
     A difference of at most twice its own spread is called level. The spread is that of the seeds;
     for a single seed it is the binomial standard error of a share of N samples.
     """
     blocks = compare(report)
-    if not blocks:
-        return ("There is no run to report.",)
     metric = check_metric(report.headline_check, "samples")
-    return tuple(sentence for block in blocks for sentence in _block_headlines(block, metric))
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """Write a share as per cent, never rounding what is not 0 or 100 to them."""
-    text = f"{100 * share:.{digits}f}"
-    if share > 0 and float(text) == 0:
-        return f"<{10**-digits:.{digits}f}"
-    if share < 1 and float(text) == 100:
-        return f">{100 - 10**-digits:.{digits}f}"
-    return text
+    found = [sentence for block in blocks for sentence in _block_headlines(block, metric)]
+    found += novelty_headlines(report)
+    return tuple(found) or ("There is no run to report.",)
 
 
 def seeds_phrase(row: Row) -> str:

@@ -11,25 +11,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gandb.reports import element_maps
+from gandb.reports import element_maps, novelty_figures
 from gandb.reports.canvas import (
     TRAINING_COLOUR,
     Axes,
     Figure,
-    FixedLocator,
-    FuncFormatter,
     Line2D,
     MaxNLocator,
-    NullLocator,
     Patch,
     Style,
     drawing,
     light_grid,
+    sample_axis,
     styles,
     to_png,
 )
-from gandb.reports.comparison import Block, Estimate, Row, compare, percent, seeds_phrase
-from gandb.reports.metrics import CHECK_LABELS, Metric, check_label, check_metric
+from gandb.reports.comparison import Block, Estimate, Row, compare, seeds_phrase
+from gandb.reports.metrics import CHECK_LABELS, Metric, check_label, check_metric, percent
 from gandb.reports.records import Curve, Picture, Report, Role, Run
 
 CURVE_LABELS = {
@@ -43,7 +41,7 @@ CURVE_LABELS = {
 
 
 def draw_all(report: Report) -> tuple[Picture, ...]:
-    """Draw every figure that the report has data for, training set by training set."""
+    """Draw every figure that the report has data for: by training set, then on structures."""
     pictures: list[Picture | None] = []
     for block in compare(report):
         pictures += [check_bars(block), unique_and_novel(block), training_curves(block)]
@@ -51,6 +49,7 @@ def draw_all(report: Report) -> tuple[Picture, ...]:
             models = [row for row in block.rows if row.role is Role.MODEL] or list(block.rows)
             pictures += [element_maps.draw(block.summary, row) for row in models]
         pictures.append(element_counts(block))
+    pictures += novelty_figures.draw_all(report)
     return tuple(picture for picture in pictures if picture is not None)
 
 
@@ -99,7 +98,7 @@ def unique_and_novel(block: Block) -> Picture | None:
                 points = [(m.at or 0, row.values[m]) for m in metrics[kind] if m in row.values]
                 if points:
                     _line(axes, [n for n, _ in points], [e for _, e in points], row, style)
-            _sample_axis(axes, [m.at or 0 for m in metrics[kind]])
+            sample_axis(axes, [m.at or 0 for m in metrics[kind]])
             axes.set_ylim(
                 _floor(
                     [
@@ -268,25 +267,6 @@ def _floor(shares: Sequence[float]) -> float:
     """Return where a percentage axis starts: 0, or a ten below the values if all are high."""
     lowest = 100 * min(shares)
     return 0.0 if lowest < 60 else 10.0 * math.floor((lowest - 10) / 10)
-
-
-def _sample_axis(axes: Axes, numbers: Sequence[int]) -> None:
-    """Put a logarithmic axis under the sample numbers, labelled at each of them."""
-    low, high = min(numbers), max(numbers)
-    axes.set_xscale("log")
-    axes.set_xlim(low / 1.5, high * 1.5)
-    axes.xaxis.set_major_locator(FixedLocator(sorted(set(numbers))))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_number(value)))
-    axes.set_xlabel("samples drawn, N (logarithmic)")
-
-
-def _short_number(value: float) -> str:
-    """Write 20000 as ``20k`` and 2000000 as ``2M``."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.4g}{letter}"
-    return f"{value:g}"
 
 
 def _curve(axes: Axes, run: Run, name: str, style: Style) -> None:

@@ -96,6 +96,16 @@ def check_label(name: str) -> str:
     return CHECK_LABELS.get(name, name.replace("_", " "))
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """Write a share as per cent, never rounding what is not 0 or 100 to them."""
+    text = f"{100 * share:.{digits}f}"
+    if share > 0 and float(text) == 0:
+        return f"<{10**-digits:.{digits}f}"
+    if share < 1 and float(text) == 100:
+        return f">{100 - 10**-digits:.{digits}f}"
+    return text
+
+
 def check_metric(name: str, part: str) -> Metric:
     """Return the quantity of one check; ``part`` is ``samples`` or ``unique``."""
     of = "all samples" if part == "samples" else "the distinct compositions"

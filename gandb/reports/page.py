@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from gandb.reports import tables
-from gandb.reports.comparison import Block, Row, compare, headlines, percent
-from gandb.reports.metrics import Metric, check_label
+from gandb.reports import novelty_tables, tables
+from gandb.reports.comparison import Block, Row, compare, headlines
+from gandb.reports.metrics import Metric, check_label, percent
+from gandb.reports.novelty_comparison import meanings
 from gandb.reports.records import DatasetSummary, Picture, Recipe, Report, Run, short_id
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -68,12 +69,12 @@ def render(report: Report, pictures: Sequence[Picture] = ()) -> str:
     body = [
         f"<h1>{title}</h1>",
         *(f'<p class="headline">{escape(line)}</p>' for line in headlines(report)),
-        "<h2>Comparison</h2>",
-        *(tables.html(block) for block in blocks),
+        *_section("Comparison", (tables.html(block) for block in blocks)),
+        *_section(novelty_tables.HEADING, novelty_tables.html(report)),
         *_section("Figures", map(_figure, pictures)),
         *_section("Training sets", _datasets(report.datasets)),
         *_section("Runs", _runs(blocks)),
-        *_section("What the numbers mean", _meanings(blocks)),
+        *_section("What the numbers mean", _meanings(report, blocks)),
         *_section("Recipes", _recipes(report.recipes)),
         *_section("How to reproduce", _reproduction(report)),
     ]
@@ -169,15 +170,15 @@ def _run_line(row: Row, run: Run) -> tuple[str, ...]:
     )
 
 
-def _meanings(blocks: Sequence[Block]) -> list[str]:
+def _meanings(report: Report, blocks: Sequence[Block]) -> list[str]:
     metrics: dict[str, Metric] = {m.key: m for block in blocks for m in block.metrics}
-    if not metrics:
-        return []
-    terms = [
-        f"<dt>{escape(metric.label)}</dt><dd>{escape(metric.meaning)}</dd>"
-        for metric in metrics.values()
-    ]
-    return ["<dl>", *terms, "</dl>"]
+    terms = [(metric.label, metric.meaning) for metric in metrics.values()]
+    lists = [terms, meanings(report)]
+    return ["<dl>" + "".join(map(_term, own)) + "</dl>" for own in lists if own]
+
+
+def _term(term: tuple[str, str]) -> str:
+    return f"<dt>{escape(term[0])}</dt><dd>{escape(term[1])}</dd>"
 
 
 def _recipes(recipes: Sequence[Recipe]) -> list[str]:

@@ -241,6 +241,85 @@ class Run:
             yield STATISTICS, "reduced share", self.reduced_share
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What structures were compared with, and what counted as the same.
+
+    Attributes:
+        recipe: id of the recipe of novelty against it.
+        words: what it is, such as ``all entries of mp (1,245)``.
+        n_structures: distinct structures in it.
+        tolerances: the matching in words.
+        matching: id of the recipe of the matching.
+    """
+
+    recipe: str
+    words: str
+    n_structures: int
+    tolerances: str
+    matching: str
+
+
+@dataclass(frozen=True, eq=False)
+class Novelty:
+    """How unique and how new the structures of one generator's candidates are.
+
+    All shares are of the N samples that have a structure.
+
+    Attributes:
+        job_id: id of the job that judged them.
+        model: name of the generator.
+        label: what the report calls it.
+        role: model or baseline; an external model is a model.
+        reference: what they were compared with.
+        n_samples: N.
+        n_candidates: distinct structures as recorded.
+        uniqueness: materials among the first n samples, per sample, by n.
+        greedy: the same of all N by greedy grouping in the order of sampling.
+        unique_and_novel: materials that the reference does not hold, per sample.
+        novel: share of samples that match nothing in the reference.
+        grades: share of samples by grade (``known``, ``structure`` ...); what is missing from 1
+            could not be judged.
+    """
+
+    job_id: str
+    model: str
+    label: str
+    role: Role
+    reference: Reference
+    n_samples: int
+    n_candidates: int
+    uniqueness: Mapping[int, float]
+    greedy: float
+    unique_and_novel: float
+    novel: float
+    grades: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        where = f"job {short_id(self.job_id)} ({self.model})"
+        if self.n_samples not in self.uniqueness:
+            raise IntegrityError(f"{where} has no uniqueness at its N = {self.n_samples:,}")
+        shares = {f"uniqueness at {n}": share for n, share in self.uniqueness.items()}
+        shares |= {f"grade {name}": share for name, share in self.grades.items()}
+        shares |= {"greedy uniqueness": self.greedy, "novelty": self.novel}
+        shares |= {
+            "unique and novel": self.unique_and_novel,
+            "all grades": sum(self.grades.values()),
+        }
+        for name, share in shares.items():
+            _check_share(where, name, min(share, 1.0) if share < 1 + 1e-9 else share)
+
+    @property
+    def unique(self) -> float:
+        """Materials among all samples, per sample."""
+        return self.uniqueness[self.n_samples]
+
+    @property
+    def not_judged(self) -> float:
+        """Share of samples whose structure could not be judged."""
+        return max(0.0, 1.0 - sum(self.grades.values()))
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """Everything one report shows.
@@ -253,6 +332,7 @@ class Report:
         commands: command lines that reproduce the report, in order.
         provenance: further facts as (name, value), such as the version of gandb.
         headline_check: the check that the first sentence is about.
+        novelties: how new the structures of candidates are, where they have any.
     """
 
     title: str
@@ -262,9 +342,17 @@ class Report:
     commands: tuple[str, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
     headline_check: str = "cnen_strict"
+    novelties: tuple[Novelty, ...] = ()
 
     def __post_init__(self) -> None:
         known = {recipe.id for recipe in self.recipes}
+        for novelty in self.novelties:
+            for recipe_id in (novelty.reference.recipe, novelty.reference.matching):
+                if recipe_id not in known:
+                    raise IntegrityError(
+                        f"job {short_id(novelty.job_id)} ({novelty.model}) takes novelty from the "
+                        f"recipe {recipe_id}, which is not described; run gandb db verify"
+                    )
         for run in self.runs:
             for name, recipe_id in run.recipes.items():
                 if recipe_id not in known:

@@ -15,8 +15,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from gandb.reports.comparison import Block, Cell, Row, compare, percent, seeds_phrase
-from gandb.reports.metrics import Metric, Unit
+from gandb.reports.comparison import Block, Cell, Row, compare, seeds_phrase
+from gandb.reports.metrics import Metric, Unit, percent
 from gandb.reports.records import Report, Role, short_id
 
 MISSING = "\N{EM DASH}"
