@@ -37,7 +37,12 @@ from gandb.tasks.identity import STANDARD, evidence_rows, group_keyed, match_rec
 from gandb.tasks.judged import Candidates, Known
 from gandb.tasks.keyed import Keyed, id_keys, keyed_of, raw
 from gandb.tasks.keys import key_recipe
-from gandb.tasks.references import generation_jobs, reference_spec, reference_structures
+from gandb.tasks.references import (
+    candidate_structures,
+    generation_jobs,
+    reference_spec,
+    reference_structures,
+)
 from gandb.tasks.rows import recipe_row, repeat_id
 
 KIND = "structure_novelty"
@@ -66,21 +71,39 @@ def structure_novelty_job(
 
     Raises:
         NotFoundError: there is no such reference, or no candidate.
-        UsageError: no reference is named, or one cannot be.
+        UsageError: no reference is named, or one cannot be; there are no structures; or the recipe
+            compares cells that are not primitive, which have no keys.
     """
     if not against:
         raise UsageError("name what to compare with: --against NAME@NUMBER, or --against entries")
+    if not recipe.primitive_cell:
+        raise UsageError("keys are of primitive cells: compare cells as given with gandb match")
     found = {str(spec): spec for spec in (reference_spec(store, checkpoint, a) for a in against)}
+    references = [found[key] for key in sorted(found)]
+    jobs = generation_jobs(store, checkpoint)
+    with store.read() as connection:
+        if not _any_row(connection, candidate_structures(jobs)):
+            raise UsageError(
+                f"no candidate of {checkpoint.reference} has a structure; "
+                "compare compositions with gandb check"
+            )
+        if not _any_row(connection, reference_structures(references)):
+            raise UsageError(f"no structure is in {', '.join(against)}: nothing to compare with")
     return JobSpec(
         kind=KIND,
         spec={
-            "jobs": [str(i) for i in generation_jobs(store, checkpoint)],
-            "against": [found[key] for key in sorted(found)],
+            "jobs": [str(i) for i in jobs],
+            "against": references,
             "recipe": recipe.parameters(),
         },
         totals=(0,),
         checkpoint_id=checkpoint.id,
     )
+
+
+def _any_row(connection: sa.Connection, structures: sa.Select[Any]) -> bool:
+    (own,) = structures.selected_columns
+    return connection.execute(structures.where(own.is_not(None)).limit(1)).first() is not None
 
 
 def novelty_recipe(recipe: MatchRecipe, against: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -276,17 +299,23 @@ class _Judged:
         place = {i: k for k, i in enumerate(found.keys.places.ids.tolist())}
         rows = np.array([place.get(i, -1) for i in found.structures.tolist()])
         none = rows < 0
+        rows = rows[~none]
         errors = [found.errors.get(i) for i in found.structures.tolist()]
-        level = self.level[rows]
+        level, compared = np.zeros((2, len(none)), np.int64)
+        level[~none], compared[~none] = self.level[rows], self.n_compared[rows]
+        reference, representative = np.zeros((2, len(none)), "S16")
+        reference[~none], representative[~none] = self.reference[rows], self.representative[rows]
+        rms = np.full(len(none), np.nan)
+        rms[~none] = self.rms[rows]
         return pa.table(
             {
-                "recipe_id": repeat_id(novelty_recipe(self.recipe, self.against)["id"], len(rows)),
+                "recipe_id": repeat_id(novelty_recipe(self.recipe, self.against)["id"], len(none)),
                 "candidate_id": uuid_array(raw(found.ids)),
-                "level": pa.array(level, pa.int16(), mask=none),
-                "n_compared": pa.array(np.where(none, 0, self.n_compared[rows]), pa.int32()),
-                "reference_structure_id": _maybe(self.reference[rows], none),
-                "representative_id": _maybe(self.representative[rows], none),
-                "rms": pa.array(self.rms[rows], mask=none | np.isnan(self.rms[rows])),
+                "level": pa.array(level.astype(np.int16), mask=none),
+                "n_compared": pa.array(compared.astype(np.int32)),
+                "reference_structure_id": _maybe(reference),
+                "representative_id": _maybe(representative),
+                "rms": pa.array(rms, mask=np.isnan(rms)),
                 "error": pa.array(errors, pa.string()),
             }
         )
@@ -298,7 +327,7 @@ class _Judged:
         place = {i: k for k, i in enumerate(found.keys.places.ids.tolist())}
         judged = np.array([i in place for i in found.structures.tolist()])
         rows = np.array([place[i] for i in found.structures[judged].tolist()], np.int64)
-        times = np.diff(np.append(found.first, n))[judged]
+        times = found.times[judged]
         order = found.first[judged]
         _, first = np.unique(self.representative[rows], return_index=True)
         values = [
@@ -479,8 +508,9 @@ def _parcels(
         yield np.array(held), lists
 
 
-def _maybe(ids: np.ndarray, none: np.ndarray) -> pa.ExtensionArray:
+def _maybe(ids: np.ndarray) -> pa.ExtensionArray:
     """Return ids as an Arrow array, null where there is none."""
-    absent = none | (ids == b"")
-    values = [None if no else row.tobytes() for row, no in zip(raw(ids), absent, strict=True)]
+    values = [
+        row.tobytes() if any_ else None for row, any_ in zip(raw(ids), ids != b"", strict=True)
+    ]
     return pa.ExtensionArray.from_storage(pa.uuid(), pa.array(values, pa.binary(16)))

@@ -1,0 +1,235 @@
+"""What novelty is judged of: the candidates of jobs, and what a reference holds of their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import sqlalchemy as sa
+
+from gandb.core.errors import UsageError
+from gandb.schema import tables
+from gandb.store.bulk import fetch, ids_from_text
+from gandb.tasks.keyed import Keyed, id_keys, keyed_of
+from gandb.tasks.keys import key_recipe
+from gandb.tasks.references import candidate_structures
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Candidates with a structure, in the order in which they came.
+
+    Attributes:
+        ids, structures: S16 (n,).
+        compositions: S16 (n,).
+        anonymous: anonymous formulas.
+        labels: symmetry labels, None where unknown.
+        first: int64 (n,), the sample at which it came first, counting those with a structure.
+        times: int64 (n,), how often it came.
+        keys: of the distinct structures.
+        errors: by structure id, why it has no keys.
+    """
+
+    ids: np.ndarray
+    structures: np.ndarray
+    compositions: np.ndarray
+    anonymous: list[str]
+    labels: dict[bytes, str | None]
+    first: np.ndarray
+    times: np.ndarray
+    keys: Keyed
+    errors: dict[bytes, str]
+
+    @property
+    def samples(self) -> int:
+        """How many samples with a structure there are."""
+        return int(self.times.sum())
+
+    @classmethod
+    def of(cls, connection: sa.Connection, jobs: Sequence[UUID]) -> Candidates:
+        """Read the candidates of jobs.
+
+        Raises:
+            UsageError: none has a structure, or one has no keys yet.
+        """
+        candidate = tables.candidate.c
+        query = sa.select(
+            candidate.id,
+            candidate.structure_id,
+            candidate.composition_id,
+            candidate.anonymous_formula,
+        ).where(candidate.structure_id.is_not(None), candidate.id.in_(_candidates(jobs)))
+        rows = fetch(connection, query)
+        if not len(rows):
+            raise UsageError(
+                "none of these candidates has a structure: compare compositions with gandb check"
+            )
+        ids, structures, compositions = (
+            id_keys(ids_from_text(rows.column(name)))
+            for name in ("id", "structure_id", "composition_id")
+        )
+        first, times = _Drawn.of(connection, jobs).among(ids)
+        order = np.argsort(first)
+        labels, errors = _labels(connection, jobs)
+        missing = set(structures.tolist()) - set(labels)
+        if missing:
+            raise UsageError(
+                f"{len(missing)} structures have no keys yet; begin with: gandb identify"
+            )
+        anonymous = rows.column("anonymous_formula").to_pylist()
+        return cls(
+            ids=ids[order],
+            structures=structures[order],
+            compositions=compositions[order],
+            anonymous=[anonymous[i] for i in order.tolist()],
+            labels=labels,
+            first=first[order],
+            times=times[order],
+            keys=keyed_of(connection, np.unique(structures)),
+            errors=errors,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """When candidates came up, the samples of one job after those of another.
+
+    Attributes:
+        ids: S16 (c,), candidates, with and without structures, ascending.
+        first: int64 (c,), the sample at which each came up first, from 0.
+        times: int64 (c,), how often each came up.
+    """
+
+    ids: np.ndarray
+    first: np.ndarray
+    times: np.ndarray
+
+    @classmethod
+    def of(cls, connection: sa.Connection, jobs: Sequence[UUID]) -> _Drawn:
+        event, job = tables.generation_event.c, tables.job.c
+        in_order = sa.select(job.id).where(job.id.in_(jobs)).order_by(job.created_at, job.id)
+        ids, first, times = [], [], []
+        before = 0
+        for own in connection.scalars(in_order).all():
+            query = (
+                sa.select(
+                    event.candidate_id,
+                    sa.func.min(event.first_index).label("first"),
+                    sa.func.sum(event.times, type_=sa.BigInteger()).label("times"),
+                )
+                .where(event.job_id == own)
+                .group_by(event.candidate_id)
+            )
+            rows = fetch(connection, query)
+            ids.append(id_keys(ids_from_text(rows.column("candidate_id"))))
+            first.append(before + rows.column("first").to_numpy())
+            times.append(rows.column("times").to_numpy())
+            before += int(times[-1].sum())
+        distinct, at, place = np.unique(np.concatenate(ids), return_index=True, return_inverse=True)
+        counted = np.zeros(len(distinct), np.int64)
+        np.add.at(counted, place, np.concatenate(times))
+        return cls(distinct, np.concatenate(first)[at], counted)
+
+    def among(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return when some came up first, counting their samples alone, and how often.
+
+        Copies of the others are taken to have come together, as nobody knows when each came.
+        """
+        own = np.isin(self.ids, chosen)
+        order = np.argsort(self.first[~own])
+        passed = np.concatenate([[0], np.cumsum(self.times[~own][order])])
+        ahead = passed[np.searchsorted(self.first[~own][order], self.first[own])]
+        rank = np.argsort(np.argsort(self.first[own]))
+        first = np.maximum(self.first[own] - ahead, rank)
+        place = np.searchsorted(self.ids[own], chosen)
+        return first[place], self.times[own][place]
+
+
+def _candidates(jobs: Sequence[UUID]) -> sa.Select[Any]:
+    event = tables.generation_event.c
+    return sa.select(event.candidate_id).where(event.job_id.in_(jobs))
+
+
+def _labels(
+    connection: sa.Connection, jobs: Sequence[UUID]
+) -> tuple[dict[bytes, str | None], dict[bytes, str]]:
+    key = tables.structure_key.c
+    query = sa.select(key.structure_id, key.symmetry_label, key.error).where(
+        key.recipe_id == key_recipe()["id"], key.structure_id.in_(candidate_structures(jobs))
+    )
+    rows = fetch(connection, query)
+    own = id_keys(ids_from_text(rows.column("structure_id"))).tolist()
+    labels = dict(zip(own, rows.column("symmetry_label").to_pylist(), strict=True))
+    errors = dict(zip(own, rows.column("error").to_pylist(), strict=True))
+    return labels, {k: v for k, v in errors.items() if v is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Structures of the reference that have a composition of the candidates.
+
+    Attributes:
+        ids: S16 (r,).
+        blocks: S20 (r,), empty where there is no reduced cell.
+        labels: symmetry labels by composition.
+        n_reference: how many structures the reference has.
+    """
+
+    ids: np.ndarray
+    blocks: np.ndarray
+    labels: dict[bytes, set[str]]
+    n_reference: int
+
+    @classmethod
+    def of(
+        cls, connection: sa.Connection, reference: sa.Select[Any], jobs: Sequence[UUID]
+    ) -> Known:
+        """Read what references hold of the compositions of jobs' candidates.
+
+        Raises:
+            UsageError: some structures of the reference have no keys yet.
+        """
+        key, candidate, event = (
+            tables.structure_key.c, tables.candidate.c, tables.generation_event.c,
+        )  # fmt: skip
+        wanted = (
+            sa.select(candidate.composition_id)
+            .join(tables.generation_event, event.candidate_id == candidate.id)
+            .where(event.job_id.in_(jobs), candidate.structure_id.is_not(None))
+        )
+        query = sa.select(
+            key.structure_id, key.composition_id, key.n_reduced, key.symmetry_label
+        ).where(
+            key.recipe_id == key_recipe()["id"],
+            key.composition_id.in_(wanted),
+            key.structure_id.in_(reference),
+        )
+        rows = fetch(connection, query)
+        compositions = ids_from_text(rows.column("composition_id"))
+        blocks = np.zeros((len(rows), 20), np.uint8)
+        blocks[:, :16] = compositions
+        sites = rows.column("n_reduced").fill_null(0).to_numpy().astype(">u4")
+        blocks[:, 16:] = np.ascontiguousarray(sites).view(np.uint8).reshape(-1, 4)
+        labels: dict[bytes, set[str]] = {}
+        stated = rows.column("symmetry_label").to_pylist()
+        for own, label in zip(id_keys(compositions).tolist(), stated, strict=True):
+            labels.setdefault(own, set()).add(label or "")
+        every = reference.subquery()
+        count = sa.select(sa.func.count()).select_from(every)
+        n = connection.scalar(count) or 0
+        keyed = connection.scalar(
+            count.join(tables.structure_key, key.structure_id == every.c.structure_id).where(
+                key.recipe_id == key_recipe()["id"]
+            )
+        )
+        if keyed != n:
+            raise UsageError(
+                f"{n - (keyed or 0):,} structures of the reference have no keys yet; "
+                "begin with: gandb identify"
+            )
+        ids = id_keys(ids_from_text(rows.column("structure_id")))
+        order = np.argsort(ids, kind="stable")
+        return cls(ids[order], blocks.view("S20").reshape(-1)[order], labels, n)
