@@ -218,6 +218,7 @@ def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
             reach = 2.0 * largest
             most = n * ((within + moved) ** 2 + largest * largest)
             fill_box(metric, volume, reach, box)
+            ball = reach * reach if max(box[0], box[1], box[2]) < 1.0 else math.inf
             for i in range(3):
                 for j in range(3):
                     basis[i, j] = row[3 * i + j]
@@ -229,7 +230,7 @@ def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
                 is_moved = False
                 for anchor in range(anchors, ends[lead]):
                     missing = site_without_partner(
-                        room.turned, anchor, sign, room.offsets, ends, box, suspect
+                        room.turned, anchor, sign, room.offsets, ends, box, metric, ball, suspect
                     )
                     if missing >= 0:
                         suspect = missing

@@ -133,6 +133,7 @@ def _search(cells, one, two, sites, tolerances, goal, room):
     # The block whose sites are laid on a site of cell 2, its first.
     lead = cells.leads[two]
     anchors = 0 if lead == 0 else ends[lead - 1]
+    size = ends[lead] - anchors
     for i in range(n):
         for x in range(3):
             room.offsets[i, x] = others[i, x] - others[anchors, x]
@@ -166,7 +167,11 @@ def _search(cells, one, two, sites, tolerances, goal, room):
                 fill_metric(row[9:12], row[12:15], own)
                 longer = stretch_between(own, metric) * (volume / volume_of(own)) ** (1.0 / 3.0)
             unit = (volume / n) ** (1.0 / 3.0)
-            fill_box(metric, volume, 2.0 * tolerances.stol * unit, box)
+            reach = 2.0 * tolerances.stol * unit
+            fill_box(metric, volume, reach, box)
+            ball = math.inf
+            if goal != RMS and max(box[0], box[1], box[2]) < 1.0:
+                ball = reach * reach * (1.0 + 1e-9)
             for i in range(3):
                 for j in range(3):
                     basis[i, j] = row[3 * i + j]
@@ -176,17 +181,26 @@ def _search(cells, one, two, sites, tolerances, goal, room):
             for mirror in range(2):  # the basis, and its inverse
                 sign = 1.0 - 2.0 * mirror
                 moved = False
-                for anchor in range(anchors, ends[lead]):
-                    missing = site_without_partner(
-                        room.turned, anchor, sign, room.offsets, ends, box, suspect
+                start = anchors
+                if not math.isinf(ball):
+                    start, suspect = _first_within(
+                        room, anchors, ends, lead, sign, box, metric, ball, suspect
                     )
+                    if start < 0:
+                        continue
+                for step in range(size):
+                    anchor = anchors + (start - anchors + step) % size
+                    missing = site_without_partner(
+                        room.turned, anchor, sign, room.offsets, ends, box, metric, math.inf,
+                        suspect,
+                    )  # fmt: skip
                     if missing >= 0:
                         suspect = missing
                         continue
                     if quarter < 0.0:
                         least = reduce_basis(metric, reduced, reduction, unreduction)
                         quarter = 0.25 * least * (1.0 - 1e-9)
-                        fill_box(reduced, volume, 2.0 * tolerances.stol * unit, reduced_box)
+                        fill_box(reduced, volume, reach, reduced_box)
                     if not moved:
                         move_sites(
                             room.turned, n, unreduction, sign, 0.0, 0.0, 0.0, True, room.reduced
@@ -225,6 +239,25 @@ def _search(cells, one, two, sites, tolerances, goal, room):
                     if value < _EXACT and value < tolerances.stol:
                         return DONE
     return DONE
+
+
+@njit(cache=True, nogil=True)
+def _first_within(room, anchors, ends, lead, sign, box, metric, ball, suspect):
+    """Find a site to lay on the first of cell 2 so that all sites have partners within a ball.
+
+    Where a placing fits, so does one that lays a site on the very site with which it is paired, and
+    there all displacements are at most twice the tolerance. So where there is none, none fits.
+
+    Returns -1 if there is none, and the site that lacked a partner last.
+    """
+    for anchor in range(anchors, ends[lead]):
+        missing = site_without_partner(
+            room.turned, anchor, sign, room.offsets, ends, box, metric, ball, suspect
+        )
+        if missing < 0:
+            return anchor, suspect
+        suspect = missing
+    return -1, suspect
 
 
 @njit(cache=True, nogil=True)

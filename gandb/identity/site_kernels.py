@@ -174,8 +174,11 @@ def larger_room(room, n, lack):
 
 
 @njit(cache=True, nogil=True)
-def site_without_partner(turned, anchor, sign, offsets, ends, box, suspect):
-    """Look for a site of cell 2 without one of its kind in cell 1 within a box.
+def site_without_partner(turned, anchor, sign, offsets, ends, box, metric, ball, suspect):
+    """Look for a site of cell 2 without one of its kind in cell 1 within a box and a ball.
+
+    The ball is given by the square of its radius; the box surrounds it. If the ball is not infinite
+    the box must reach less than a cell from its middle.
 
     Returns such a site, -1 if there is none. The suspect is tried first.
     """
@@ -183,38 +186,60 @@ def site_without_partner(turned, anchor, sign, offsets, ends, box, suspect):
     begin = 0
     for end in ends:
         if suspect < end:
-            if not _has_partner(turned, x, y, z, sign, offsets, suspect, begin, end, box):
+            if not _has_partner(
+                turned, x, y, z, sign, offsets, suspect, begin, end, box, metric, ball
+            ):
                 return suspect
             break
         begin = end
     begin = 0
     for end in ends:
         for i in range(begin, end):
-            if not _has_partner(turned, x, y, z, sign, offsets, i, begin, end, box):
+            if not _has_partner(turned, x, y, z, sign, offsets, i, begin, end, box, metric, ball):
                 return i
         begin = end
     return -1
 
 
 @njit(cache=True)
-def _has_partner(turned, ax, ay, az, sign, offsets, i, begin, end, box):
+def _has_partner(turned, ax, ay, az, sign, offsets, i, begin, end, box, metric, ball):
     x = ax + sign * offsets[i, 0]
     y = ay + sign * offsets[i, 1]
     z = az + sign * offsets[i, 2]
-    near = False
     for j in range(begin, end):
-        d = turned[j, 0] - x
-        if abs(d - nearest_whole(d)) > box[0]:
+        dx = turned[j, 0] - x
+        dx -= nearest_whole(dx)
+        if abs(dx) > box[0]:
             continue
-        d = turned[j, 1] - y
-        if abs(d - nearest_whole(d)) > box[1]:
+        dy = turned[j, 1] - y
+        dy -= nearest_whole(dy)
+        if abs(dy) > box[1]:
             continue
-        d = turned[j, 2] - z
-        if abs(d - nearest_whole(d)) > box[2]:
+        dz = turned[j, 2] - z
+        dz -= nearest_whole(dz)
+        if abs(dz) > box[2]:
             continue
-        near = True
-        break
-    return near
+        if square_length(metric, dx, dy, dz) <= ball or _image_within(
+            metric, ball, box, dx, dy, dz
+        ):
+            return True
+    return False
+
+
+@njit(cache=True)
+def _image_within(metric, ball, box, x, y, z):
+    """Whether another image in the box, up to a cell away from its middle, lies within a ball."""
+    if max(box[0], box[1], box[2]) < 0.5:
+        return False
+    for p in range(2):
+        for q in range(2):
+            for r in range(2):
+                u = x - p * math.copysign(1.0, x)
+                v = y - q * math.copysign(1.0, y)
+                w = z - r * math.copysign(1.0, z)
+                if square_length(metric, u, v, w) <= ball:
+                    return True
+    return False
 
 
 @njit(cache=True)

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
@@ -184,6 +184,13 @@ def test_cells_that_are_not_primitive() -> None:
     check(cells, alike_pairs(cells, 80), recipe)
 
 
+def mixes_atoms_and_ions(record: Crystal) -> bool:
+    """See `test_atoms_without_oxidation_states_do_not_match_ions`."""
+    occupants = {occupant for site in record.occupants for occupant in site}
+    atoms = {o.element for o in occupants if o.oxidation_state is None}
+    return any(o.element in atoms for o in occupants if o.oxidation_state is not None)
+
+
 @settings(max_examples=25)
 @given(
     record=crystals(max_sites=6),
@@ -194,6 +201,7 @@ def test_cells_that_are_not_primitive() -> None:
 def test_any_crystal_and_a_variant(
     record: Crystal, seed: int, name: str, recipe: MatchRecipe
 ) -> None:
+    assume(not mixes_atoms_and_ions(record))
     with warnings.catch_warnings():  # of elements without electronegativity
         warnings.simplefilter("ignore")
         for _, cell in variants(record, np.random.default_rng(seed), [name], max_sites=24):
@@ -460,7 +468,7 @@ def test_the_mapping_lays_the_cells_on_each_other(seed: int) -> None:
             CAESIUM_CHLORIDE,
             r"within 20% and angles within 5° .* nearest is 4\.01 .* against 3\.58",
         ),
-        (ROCK_SALT, SMALL[5], r"in the best placing of sites, the farthest lies 0\.433 .* 1\.22 Å"),
+        (ROCK_SALT, SMALL[5], r"go, the farthest lies 0\.433 .* 1\.22 Å"),
         (ROCK_SALT, SMALL[16], "lengths within 20%"),
         (QUARTZ, "shuffled", "laid on each other as well as they go, the farthest lies"),
     ],
