@@ -18,6 +18,8 @@ import math
 import numpy as np
 from numba import njit
 
+from gandb.identity.niggli_kernels import inverse_of
+
 _SHELL = 1.25
 """How many neighbours the first radius should hold, as a multiple of those asked for."""
 _GROWTH = 1.25
@@ -185,6 +187,18 @@ def _sort(squares, count, within, ordered, bins, starts):
 
 
 @njit(cache=True, nogil=True)
+def _times(rows, matrix):
+    """Multiply rows (n, 3) with a matrix (3, 3); numba's own product would ask for SciPy."""
+    found = np.empty_like(rows)
+    for i in range(len(rows)):
+        for j in range(3):
+            found[i, j] = (
+                rows[i, 0] * matrix[0, j] + rows[i, 1] * matrix[1, j] + rows[i, 2] * matrix[2, j]
+            )
+    return found
+
+
+@njit(cache=True, nogil=True)
 def average_distances(lattice, frac_coords, k):
     """Return the mean over sites of the distances to the 1st, 2nd ... kth neighbour, Å; (k,).
 
@@ -197,8 +211,9 @@ def average_distances(lattice, frac_coords, k):
     short = _reduced(lattice)
     basis = _triangular(short)
     volume = basis[0, 0] * basis[1, 1] * basis[2, 2]
-    coords = (frac_coords - np.floor(frac_coords)) @ lattice @ np.linalg.inv(short)
-    places = (coords - np.floor(coords)) @ basis
+    inside = _times(frac_coords - np.floor(frac_coords), lattice)
+    coords = _times(inside, inverse_of(short))
+    places = _times(coords - np.floor(coords), basis)
     enough = math.ceil(k / 2) * basis[0, 0] * (1.0 + 1e-9)
     first = min(enough, (_SHELL * k * volume / n * 3.0 / (4.0 * math.pi)) ** (1.0 / 3.0))
     squares = np.empty(4 * k + 64)

@@ -265,6 +265,17 @@ def strain_between(row, target, cosines):
 
 
 @njit(cache=True, nogil=True)
+def _squared(matrix):
+    """Return a matrix (3, 3) times itself; numba's own product would ask for SciPy."""
+    found = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(3):
+            for k in range(3):
+                found[i, j] += matrix[i, k] * matrix[k, j]
+    return found
+
+
+@njit(cache=True, nogil=True)
 def stretch_between(metric, others):
     """By what factor at most lengths on another lattice grow on this one."""
     out = np.empty((3, 3))
@@ -274,7 +285,7 @@ def stretch_between(metric, others):
         trace = out[0, 0] + out[1, 1] + out[2, 2]
         out /= trace
         size *= trace
-        out = out @ out
+        out = _squared(out)
         size *= size
     trace = size * (out[0, 0] + out[1, 1] + out[2, 2])
     return math.sqrt(trace ** (1.0 / 16.0))
