@@ -33,8 +33,9 @@ class Effort:
         neighbours: members of a neighbourhood, whose pairs are compared first.
         worth: pairs of balls with fewer pairs of members are not bounded but compared.
         probes: pairs of unlike members compared in a component larger than ``full``.
-        refuted: most rows kept of pairs in large blocks that do not match, those met first, which
-            are alike; the rest are counted.
+        refuted: most rows kept of balls and members of large blocks that were found apart, those
+            met first, which are alike; the rest are counted. Neighbours and what is in one
+            component of up to ``full`` members are kept in any case.
         batch: most pairs in one question to the comparison.
     """
 
@@ -263,7 +264,8 @@ class _Block:
         self.matched: list[np.ndarray] = []  # (m, 3) of code, forward, backward
         self.refuted: list[np.ndarray] = []  # codes, neither direction matches
         self.bounds: list[np.ndarray] = []  # codes
-        self.kept = self.dropped = 0
+        self.room: int | None = None  # rows left for pairs that do not match; any number
+        self.dropped = 0
         self.failed = np.empty(0, np.int64)
         self.failed_centres: set[int] = set()
         self.balls = Balls(np.arange(self.n)[None])
@@ -292,10 +294,11 @@ class _Block:
 
     def _keep(self, those: list[np.ndarray], codes: np.ndarray) -> None:
         """Keep what is refuted as far as there is room."""
-        room = max(self.effort.refuted - self.kept, 0)
-        those.append(codes[:room])
-        self.kept += len(those[-1])
-        self.dropped += len(codes) - len(those[-1])
+        if self.room is not None:
+            self.dropped += max(len(codes) - self.room, 0)
+            codes = codes[: self.room]
+            self.room -= len(codes)
+        those.append(codes)
 
     def rows(self) -> np.ndarray:
         """Return all compared pairs, (m, 3) of code, forward and backward, by code."""
@@ -402,6 +405,7 @@ class _Block:
 
     def settle_balls(self) -> None:
         """Link or bound each pair of balls in different components, unless both are known."""
+        self.room = self.effort.refuted
         score = self.columns[:, 0]
         centres = _distinct(self.balls.centres[0])
         new, old = centres[self.new[centres]], centres[~self.new[centres]]
@@ -467,9 +471,10 @@ class _Block:
         """Compare all pairs of each group in both directions, unless both are known or bounded."""
         found = [np.empty(0, np.int64)]
         for group in groups:
-            i, j = np.triu_indices(len(group), 1)
-            pairs = np.stack([group[i], group[j]], axis=1)
-            found.append(self.codes(pairs[self.new[pairs].any(axis=1)]))
+            new, old = group[self.new[group]], group[~self.new[group]]
+            i, j = np.triu_indices(len(new), 1)
+            found.append(self.codes(np.stack([new[i], new[j]], axis=1)))
+            found.append(self.codes(np.stack(np.meshgrid(new, old), axis=-1).reshape(-1, 2)))
         self._both_directions(np.concatenate(found))
 
     def probe(self, groups: list[np.ndarray]) -> None:

@@ -6,9 +6,11 @@ import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gandb.core.errors import UsageError
 from gandb.identity.grouping import (
     KINDS,
     METHODS,
@@ -17,6 +19,7 @@ from gandb.identity.grouping import (
     Evidence,
     Grouped,
     group_block,
+    group_small_blocks,
 )
 
 
@@ -226,3 +229,124 @@ def test_components_do_not_depend_on_the_order(
     found, _ = in_batches(shuffled, shuffled.at, cuts, effort)
     sets = {frozenset(order[found == c].tolist()) for c in found}
     assert sets == {frozenset(np.flatnonzero(expected == c).tolist()) for c in expected}
+
+
+def spread(places: np.ndarray) -> np.ndarray:
+    """Many columns of which each is a sum of coordinates, as AMD tells of displacements."""
+    mix = np.random.default_rng(3).normal(size=(places.shape[1], 40))
+    return places @ (mix / np.linalg.norm(mix, axis=0))
+
+
+def test_tight_clusters_are_settled_by_their_centres() -> None:
+    n, clusters = 20_000, 200
+    rng = np.random.default_rng(1)
+    at = 3.0 * np.argwhere(np.ones((6, 6, 6)))[rng.integers(0, clusters, n)]
+    at = at + rng.normal(0, 0.02, at.shape)
+    points = Points(at)
+    grouped = group_block(points, spread(at), np.full(n, -1))
+    assert len(grouped.components) == len(np.unique(grouped.component)) == clusters
+    assert grouped.made.total < 10 * n + clusters**2
+    kinds = np.array(KINDS)[grouped.components.kind]
+    assert set(kinds) == {"unknown"}, "they are too large to be compared completely"
+    again = group_block(points, spread(at), grouped.component)
+    assert np.array_equal(again.component, grouped.component)
+    assert again.made.total == len(again) == 0
+    late = np.where(np.arange(n) < n - 100, grouped.component, -1)
+    late = group_block(points, spread(at), late)
+    assert np.array_equal(late.component, grouped.component)
+    assert late.made.total < 10 * n + clusters**2
+
+
+def test_loose_clusters_cost_far_less_than_all_pairs() -> None:
+    n, clusters = 5_000, 50
+    rng = np.random.default_rng(1)
+    at = 6.0 * np.argwhere(np.ones((4, 4, 4)))[rng.integers(0, clusters, n)]
+    at = at + rng.normal(0, 0.2, at.shape)
+    effort = Effort(worth=16)
+    points = Points(at, radii=(0.6, 0.3, 0.1))
+    grouped = group_block(points, spread(at), np.full(n, -1), effort)
+    assert len(grouped.components) == clusters
+    assert grouped.made.total < n * (n - 1) / 50
+
+
+def test_a_cloud_is_linked_by_its_neighbours() -> None:
+    n = 20_000
+    at = np.random.default_rng(1).uniform(0, 60, (n, 2))
+    grouped = group_block(Points(at), spread(at), np.full(n, -1))
+    assert len(grouped.components) == 1
+    assert grouped.made.total < 10 * n
+    assert KINDS[grouped.components.kind[0]] == "chain", "its ends were compared"
+
+
+def test_strangers_are_all_compared_and_kept_as_far_as_there_is_room() -> None:
+    n = 400
+    at = np.argwhere(np.ones((20, 20))) * 2.0
+    grouped = group_block(Points(at), spread(at), np.full(n, -1), Effort(refuted=1_000))
+    assert len(grouped.components) == n
+    assert grouped.made.fit == n * (n - 1)
+    assert grouped.made.apart == 0
+    assert len(grouped) + grouped.dropped == n * (n - 1) // 2
+    assert 1_000 <= len(grouped) <= 1_000 + 12 * n, "and what neighbours showed"
+
+
+def test_many_small_blocks_are_compared_at_once() -> None:
+    at = np.array([[0.0], [0.5], [9.0], [0.25], [0.5]])
+    blocks = [np.array([0, 2, 3]), np.array([1]), np.array([4])]
+    known = np.array([5, -1, 7, -1, -1])
+    grouped = group_small_blocks(Points(at), at, known, blocks)
+    assert grouped.component.tolist() == [0, 1, 2, 0, 4]
+    evidence = grouped.evidence()
+    assert list(zip(evidence.a, evidence.b, evidence.forward, strict=True)) == [
+        (0, 3, 1),
+        (2, 3, 0),
+    ]
+
+
+def test_merging_earlier_components_makes_a_chain() -> None:
+    at = np.array([[0.0], [0.75], [1.5]])
+    grouped = group_block(Points(at), at, np.array([4, -1, 2]))
+    assert grouped.component.tolist() == [0, 0, 0]
+    parts = grouped.components
+    assert (parts.pairs[0], parts.compared[0], parts.confirmed[0], parts.merged[0]) == (2, 2, 2, 2)
+    assert KINDS[parts.kind[0]] == "chain"
+
+
+def test_progress_is_told_and_may_end_the_work() -> None:
+    at = np.random.default_rng(0).uniform(0, 9, (200, 2))
+    told: list[int] = []
+    grouped = group_block(Points(at), at, np.full(200, -1), Effort(batch=50), told.append)
+    assert told == sorted(told)
+    assert told[-1] == grouped.made.total
+    assert max(np.diff(told)) <= 50
+
+    def stop(asked: int) -> None:
+        if asked > 300:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        group_block(Points(at), at, np.full(200, -1), Effort(batch=50), stop)
+
+
+@pytest.mark.parametrize(
+    ("amd", "known"),
+    [
+        (np.zeros(3), np.full(3, -1)),
+        (np.zeros((3, 2)), np.full(2, -1)),
+        (np.full((2, 1), np.nan), np.full(2, -1)),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(amd: np.ndarray, known: np.ndarray) -> None:
+    with pytest.raises(UsageError, match="AMD"):
+        group_block(Points(np.zeros((3, 1))), amd, known)
+
+
+def test_evidence_comes_in_parts() -> None:
+    at = np.random.default_rng(0).uniform(0, 3, (30, 2))
+    grouped = group_block(Points(at), at, np.full(30, -1))
+    whole, parts = grouped.evidence(), list(grouped.parts(100))
+    assert [len(part) for part in parts] == [100, 100, 100, 100, 35]
+    for name in ("a", "b", "forward", "backward", "rms", "max_distance", "amd_distance", "method"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        assert np.array_equal(
+            joined, getattr(whole, name), equal_nan=name in ("rms", "max_distance")
+        )
