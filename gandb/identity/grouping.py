@@ -9,12 +9,33 @@ import numpy as np
 
 from gandb.core.errors import UsageError
 from gandb.identity.balls import Balls, collapse
-from gandb.identity.comparing import Asked, Comparison, Made
+from gandb.identity.comparing import Asked, Comparison
+from gandb.identity.evidence import (
+    KINDS,
+    METHODS,
+    NOT_MADE,
+    Components,
+    Evidence,
+    Grouped,
+    Rows,
+    among,
+    distance,
+    distinct,
+)
 from gandb.identity.sweeps import across, leading_columns, neighbours, products, within
 
-NOT_MADE = -1
-METHODS = ("compared", "bound", "compared, bound")
-KINDS = ("clique", "chain", "unknown")
+__all__ = [
+    "KINDS",
+    "METHODS",
+    "NOT_MADE",
+    "Components",
+    "Effort",
+    "Evidence",
+    "Grouped",
+    "group_block",
+    "group_small_blocks",
+]
+
 _CLIQUE, _CHAIN, _UNKNOWN = range(3)
 _COMPARED, _BOUND, _BOTH = range(3)
 _ROUNDS = 32
@@ -46,118 +67,6 @@ class Effort:
     probes: int = 32
     refuted: int = 2_000_000
     batch: int = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What is known of pairs, one row each, sorted by a, then b.
-
-    Attributes:
-        a: int64 (m,), the smaller index.
-        b: int64 (m,), the larger index.
-        forward: int8 (m,), whether a matches b: 1, 0, or -1 where this was not asked.
-        backward: int8 (m,), whether b matches a.
-        rms: float64 (m,), of the direction that matches, forward if both do; NaN for no match.
-        max_distance: float64 (m,), likewise.
-        amd_distance: float64 (m,), largest difference between the rows of AMD.
-        method: int8 (m,), in `METHODS`: verdicts on this pair, or a bound that says that nothing
-            near a matches anything near b (hence neither a b), or both.
-    """
-
-    a: np.ndarray
-    b: np.ndarray
-    forward: np.ndarray
-    backward: np.ndarray
-    rms: np.ndarray
-    max_distance: np.ndarray
-    amd_distance: np.ndarray
-    method: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.a)
-
-
-@dataclass(frozen=True, eq=False)
-class Components:
-    """The components of a block, one row each, singletons too, by their smallest members.
-
-    Attributes:
-        first: int64 (c,), the smallest member.
-        size: int64 (c,).
-        pairs: int64 (c,), pairs inside with at least one new member.
-        compared: int64 (c,), of these, those with a row of evidence.
-        confirmed: int64 (c,), of these, matches.
-        merged: int64 (c,), how many earlier components are in it.
-        kind: int8 (c,), in `KINDS`. A clique: all pairs with a new member are matches. A chain:
-            one is not, or earlier components were merged (whose members do not match across).
-            Else unknown. It speaks of the new pairs: a clique with ``merged`` of 1 is what the
-            earlier component was, and a chain stays a chain.
-    """
-
-    first: np.ndarray
-    size: np.ndarray
-    pairs: np.ndarray
-    compared: np.ndarray
-    confirmed: np.ndarray
-    merged: np.ndarray
-    kind: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-
-@dataclass(frozen=True, eq=False)
-class Grouped:
-    """What `group_block` found.
-
-    Attributes:
-        component: int64 (n,), the smallest member of the component of each.
-        components: one row for each component.
-        centre: int64 (n,), whose tight duplicate each new member was taken for; itself if none's.
-        made: how many questions were asked.
-        dropped: how many pairs were found not to match without a row of evidence.
-    """
-
-    component: np.ndarray
-    components: Components
-    centre: np.ndarray
-    made: Made
-    dropped: int
-    _amd: np.ndarray
-    _rows: _Rows
-
-    def __len__(self) -> int:
-        """Return the number of rows of evidence."""
-        return len(self._rows.code)
-
-    def evidence(self) -> Evidence:
-        """Return all evidence at once."""
-        return self._slice(slice(None))
-
-    def parts(self, size: int = 100_000) -> Iterator[Evidence]:
-        """Yield the evidence in parts, as a large block has millions of rows."""
-        for at in range(0, len(self), size):
-            yield self._slice(slice(at, at + size))
-
-    def _slice(self, part: slice) -> Evidence:
-        rows = self._rows
-        a, b = np.divmod(rows.code[part], max(len(self.component), 1))
-        place = rows.matched.searchsorted(rows.code[part])
-        place[place == len(rows.matched)] = 0
-        rms, largest = np.full((2, len(a)), np.nan)
-        if len(rows.matched):
-            hit = rows.matched[place] == rows.code[part]
-            rms[hit], largest[hit] = rows.rms[place[hit]], rows.max_distance[place[hit]]
-        return Evidence(
-            a=a,
-            b=b,
-            forward=rows.forward[part],
-            backward=rows.backward[part],
-            rms=rms,
-            max_distance=largest,
-            amd_distance=_distance(self._amd, np.stack([a, b], axis=1)),
-            method=rows.method[part],
-        )
 
 
 def group_block(
@@ -235,19 +144,6 @@ def group_small_blocks(
     return together.result()
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Evidence as it is kept: a pair's code is a * n + b. Displacements of matches alone."""
-
-    code: np.ndarray
-    forward: np.ndarray
-    backward: np.ndarray
-    method: np.ndarray
-    matched: np.ndarray
-    rms: np.ndarray
-    max_distance: np.ndarray
-
-
 class _Block:
     """A block while it is grouped."""
 
@@ -258,7 +154,7 @@ class _Block:
         self.label = np.arange(self.n)
         _, first, place = np.unique(known, return_index=True, return_inverse=True)
         self.label[~self.new] = first[place[~self.new]]
-        self.components = len(_distinct(self.label))
+        self.components = len(distinct(self.label))
         self.earlier = self.label.copy()
         self.columns = leading_columns(amd)
         self.matched: list[np.ndarray] = []  # (m, 3) of code, forward, backward
@@ -378,14 +274,14 @@ class _Block:
     def link_neighbours(self) -> None:
         """Compare what lies closest by AMD and is not linked, the nearest of each component."""
         found = [np.empty(0, np.int64)]
-        for items in (np.arange(self.n), _distinct(self.balls.centres[0])):
+        for items in (np.arange(self.n), distinct(self.balls.centres[0])):
             for pairs in neighbours(items, self.columns, self.effort.neighbours):
                 pairs = self.apart_yet(pairs[self.new[pairs].any(axis=1)])
                 found.append(self.codes(pairs))
-        codes = _distinct(np.concatenate(found))
-        codes = codes[~_among(codes, self.rows()[:, 0])]
+        codes = distinct(np.concatenate(found))
+        codes = codes[~among(codes, self.rows()[:, 0])]
         pairs = np.stack(np.divmod(codes, self.n), axis=1)
-        pairs = pairs[np.argsort(_distance(self.amd, pairs), kind="stable")]
+        pairs = pairs[np.argsort(distance(self.amd, pairs), kind="stable")]
         idle = 0
         for _ in range(_ROUNDS):
             pairs = self.apart_yet(pairs)
@@ -407,7 +303,7 @@ class _Block:
         """Link or bound each pair of balls in different components, unless both are known."""
         self.room = self.effort.refuted
         score = self.columns[:, 0]
-        centres = _distinct(self.balls.centres[0])
+        centres = distinct(self.balls.centres[0])
         new, old = centres[self.new[centres]], centres[~self.new[centres]]
         batch = self.effort.batch
         for pairs in within(new, score, batch, self._wanted):
@@ -447,7 +343,7 @@ class _Block:
     def _compare_unless_failed(self, pairs: np.ndarray) -> np.ndarray:
         """Compare pairs but those that were compared in vain; return the codes of new failures."""
         codes = self.codes(pairs)
-        seen = _among(codes, self.failed)
+        seen = among(codes, self.failed)
         if self.failed_centres:
             seen |= np.array([code in self.failed_centres for code in codes.tolist()], bool)
         matches = self.compare(pairs[~seen])
@@ -460,7 +356,7 @@ class _Block:
         count = (starts[pairs + 1] - starts[pairs]).prod(axis=1)
         for found in products(pairs[count <= _EXPANDED], inner, starts, _EXPANDED):
             near = self.apart_yet(found)
-            yield near[np.argsort(_distance(self.amd, near), kind="stable")]
+            yield near[np.argsort(distance(self.amd, near), kind="stable")]
         for one, other in pairs[count > _EXPANDED]:
             left, right = (inner[starts[i] : starts[i + 1]] for i in (one, other))
             yield from across(left, right, self.columns[:, 0], _EXPANDED, self._wanted)
@@ -488,25 +384,25 @@ class _Block:
                 pairs.append(np.stack([order[:ends], order[::-1][:ends]], axis=1))
             some = np.concatenate(pairs)
             some = some[self.new[some].any(axis=1)]
-            some = some[np.argsort(-_distance(self.amd, some), kind="stable")]
+            some = some[np.argsort(-distance(self.amd, some), kind="stable")]
             codes = self.codes(some)
             _, first = np.unique(codes, return_index=True)
             found.append(codes[np.sort(first)][: self.effort.probes])
         self._both_directions(np.concatenate(found))
 
     def _both_directions(self, codes: np.ndarray) -> None:
-        rows, codes = self.rows(), _distinct(codes)
-        bounds = _distinct(np.concatenate([np.empty(0, np.int64), *self.bounds]))
-        begun = rows[_among(rows[:, 0], codes) & (rows[:, 2] == NOT_MADE), 0]
-        fresh = codes[~_among(codes, rows[:, 0]) & ~_among(codes, bounds)]
+        rows, codes = self.rows(), distinct(codes)
+        bounds = distinct(np.concatenate([np.empty(0, np.int64), *self.bounds]))
+        begun = rows[among(rows[:, 0], codes) & (rows[:, 2] == NOT_MADE), 0]
+        fresh = codes[~among(codes, rows[:, 0]) & ~among(codes, bounds)]
         pairs = np.stack(np.divmod(fresh, self.n), axis=1)
-        order = np.argsort(_distance(self.amd, pairs), kind="stable")
+        order = np.argsort(distance(self.amd, pairs), kind="stable")
         added = np.full((len(fresh), 3), NOT_MADE, np.int64)
         added[:, 0] = fresh[order]
         added[:, 1] = self.ask.fit(pairs[order])
         rows = np.concatenate([rows, added])
         rows = rows[np.argsort(rows[:, 0])]
-        todo = _among(rows[:, 0], begun) | _among(rows[:, 0], fresh)
+        todo = among(rows[:, 0], begun) | among(rows[:, 0], fresh)
         pairs = np.stack(np.divmod(rows[todo, 0], self.n), axis=1)
         rows[todo, 2] = self.ask.fit(pairs[:, ::-1])
         matches = (rows[:, 1:] == 1).any(axis=1)
@@ -528,11 +424,11 @@ class _Block:
             _rows=rows,
         )
 
-    def _rows(self) -> _Rows:
+    def _rows(self) -> Rows:
         rows = self.rows()
-        bounds = _distinct(np.concatenate([np.empty(0, np.int64), *self.bounds]))
-        both = _among(rows[:, 0], bounds)
-        bounds = bounds[~_among(bounds, rows[:, 0])]
+        bounds = distinct(np.concatenate([np.empty(0, np.int64), *self.bounds]))
+        both = among(rows[:, 0], bounds)
+        bounds = bounds[~among(bounds, rows[:, 0])]
         code = np.concatenate([rows[:, 0], bounds])
         order = np.argsort(code)
         none = np.zeros(len(bounds), np.int8)
@@ -541,7 +437,7 @@ class _Block:
         turned = rows[match, 1] != 1
         pairs[turned] = pairs[turned, ::-1]
         rms, largest = self.ask.measure(pairs)
-        return _Rows(
+        return Rows(
             code=code[order],
             forward=np.concatenate([rows[:, 1].astype(np.int8), none])[order],
             backward=np.concatenate([rows[:, 2].astype(np.int8), none])[order],
@@ -553,7 +449,7 @@ class _Block:
             max_distance=largest,
         )
 
-    def _components(self, rows: _Rows) -> Components:
+    def _components(self, rows: Rows) -> Components:
         first, place, size = np.unique(self.label, return_inverse=True, return_counts=True)
         count = len(first)
         fresh = np.bincount(place[self.new], minlength=count)
@@ -561,7 +457,7 @@ class _Block:
         merged = np.bincount(earlier[:, 0], minlength=count)
         a, b = np.divmod(rows.code, max(self.n, 1))
         inside = self.label[a] == self.label[b]
-        match = _among(rows.code, rows.matched)
+        match = among(rows.code, rows.matched)
         compared = np.bincount(place[a[inside]], minlength=count)
         confirmed = np.bincount(place[a[match]], minlength=count)
         pairs = self.new_pairs(size, fresh)
@@ -569,28 +465,3 @@ class _Block:
         kind[confirmed == pairs] = _CLIQUE
         kind[(compared > confirmed) | (merged > 1)] = _CHAIN
         return Components(first, size, pairs, compared, confirmed, merged, kind)
-
-
-def _distinct(codes: np.ndarray) -> np.ndarray:
-    """Return the distinct codes in order; `numpy.unique` is slow on numbers like these."""
-    codes = np.sort(codes)
-    first = np.ones(len(codes), bool)
-    first[1:] = codes[1:] != codes[:-1]
-    distinct: np.ndarray = codes[first]
-    return distinct
-
-
-def _among(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Say which codes are among known ones, which are sorted."""
-    if not len(known):
-        return np.zeros(len(codes), bool)
-    return np.asarray(known[np.minimum(known.searchsorted(codes), len(known) - 1)] == codes)
-
-
-def _distance(amd: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Return the largest difference between the rows of each pair, float64 (k,)."""
-    out = np.empty(len(pairs))
-    for at in range(0, len(pairs), 8192):
-        a, b = pairs[at : at + 8192].T
-        out[at : at + 8192] = np.abs(amd[a] - amd[b]).max(axis=1, initial=0.0)
-    return out
