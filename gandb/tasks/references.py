@@ -117,7 +117,7 @@ def reference_structures(against: Sequence[Mapping[str, Any]]) -> sa.Select[Any]
             query = candidate_structures([UUID(i) for i in reference["jobs"]])
         (own,) = query.selected_columns
         parts.append(query.where(own.is_not(None)))
-    return sa.select(sa.union(*parts).subquery().c.structure_id)
+    return sa.select(sa.union_all(*parts).subquery().c.structure_id).distinct()
 
 
 def candidate_structures(jobs: Sequence[UUID]) -> sa.Select[Any]:

@@ -297,8 +297,9 @@ def check_evidence(store: Store, recipe: MatchRecipe = STANDARD) -> None:
     for verdicts, name in made:
         stated = [(row[name], bool(v)) for row, v in zip(rows, verdicts, strict=True)]
         assert all(said is None or said == v for said, v in stated)
-    forward, matched = made[0][0], made[0][0] | made[1][0]
+    matched = made[0][0] | made[1][0]
     assert [row["matched"] for row in rows] == matched.tolist()
+    forward = np.array([row["forward"] is True for row in rows])
     turned = np.where(forward[:, None], pairs, pairs[:, ::-1])
     rms, largest = measure_pairs(cells, turned, recipe)
     for i, row in enumerate(rows):

@@ -1,0 +1,479 @@
+"""Grades, representatives and shares of candidates with structures, against brute force."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from gandb.core.crystals import Crystal
+from gandb.core.errors import UsageError
+from gandb.datasets import selection, versions
+from gandb.identity.cells import Cells
+from gandb.identity.matching import fit_pairs
+from gandb.identity.recipes import MatchRecipe
+from gandb.identity.reduction import reduce_crystal
+from gandb.jobs import queue
+from gandb.jobs.records import Job
+from gandb.schema import tables
+from gandb.sources.formats import crystal_of
+from gandb.sources.reading import read_files
+from gandb.sources.records import Record
+from gandb.store import Store
+from gandb.tasks import keys, structure_novelty
+from gandb.tasks.candidates import candidates_job
+from gandb.tasks.data import find_checkpoint
+from gandb.tasks.identity import STANDARD
+from gandb.tasks.keys import keys_job
+from gandb.tasks.records import records_job
+from gandb.tasks.structure_novelty import GRADES, structure_novelty_job
+from gandb.tasks.verification import verify_store
+from tests.content import differences, dump
+from tests.crowds import (
+    BASES,
+    CUBE,
+    caesium_chloride,
+    cell,
+    components,
+    fluorite,
+    path,
+    perovskite,
+    records,
+    rocksalt,
+    rutile,
+    write,
+    zincblende,
+)
+from tests.tasks.labs import make_store, work
+from tests.tasks.test_identity import check_evidence, identified
+from tests.variants import Cell, antisite, diagonal_supercell, moved, noisy
+
+RNG = np.random.default_rng(3)
+
+KNOWN = [
+    rocksalt(5.64, "Na", "Cl"),
+    rutile(4.594, 2.959, 0.305, "Ti", "O"),
+    fluorite(5.46, "Ca", "F"),
+    perovskite(3.905, "Sr", "Ti", "O"),
+]
+
+GRADED: dict[str, tuple[Cell, str]] = {
+    "the same record": (KNOWN[0], "known"),
+    "a supercell in another setting": (
+        moved(noisy(diagonal_supercell(KNOWN[3], RNG), RNG, 0.01), RNG), "known",
+    ),
+    "more volume": (rutile(4.7, 3.03, 0.306, "Ti", "O"), "known"),
+    # Two titania with the sites and the space group of rutile, and nothing else in common.
+    "the same symmetry": (rutile(4.0, 6.5, 0.305, "Ti", "O"), "structure"),
+    "antisite, of no symmetry that is known": (antisite(KNOWN[3], RNG), "prototype"),
+    "another lattice": (zincblende(5.2, "Na", "Cl"), "prototype"),
+    "another lattice and other cell": (fluorite(4.87, "Ti", "O"), "prototype"),
+    "another salt": (rocksalt(6.6, "K", "Br"), "substitution"),
+    "another salt, moved": (moved(noisy(rocksalt(5.1, "Mg", "S"), RNG, 0.01), RNG), "substitution"),
+    "another perovskite": (perovskite(4.0, "Ba", "Zr", "O"), "substitution"),
+    "another lattice of another salt": (caesium_chloride(4.1, "Cs", "Cl"), "composition"),
+    "a formula of no other": (BASES[14], "composition"),
+    "an element": (cell(3.0 * CUBE, "Po", [[0, 0, 0]]), "composition"),
+}  # fmt: skip
+
+
+def candidates(store: Store, folder: Path, name: str, cells: Sequence[Cell], model: str) -> Job:
+    (job,) = work(store, candidates_job(model, [write(folder, name, cells)]))
+    if (spec := keys_job(store)) is not None:
+        work(store, spec)
+    return job
+
+
+def known(store: Store, folder: Path, cells: Sequence[Cell], source: str = "mine") -> None:
+    work(store, records_job(source, [write(folder, f"known-{source}", cells)]))
+    if (spec := keys_job(store)) is not None:
+        work(store, spec)
+
+
+def write_formulas(folder: Path, *formulas: str) -> Path:
+    """Write documents of MP that hold no structure."""
+    rows = [
+        {"material_id": f"mp-{i}", "formula_pretty": formula, "band_gap": 1.0}
+        for i, formula in enumerate(formulas, 1)
+    ]
+    target = folder / "formulas.json"
+    target.write_text(json.dumps(rows))
+    return target
+
+
+def judge(
+    store: Store, model: str, *against: str, recipe: MatchRecipe = STANDARD
+) -> tuple[dict[str, Any], dict[tuple[str, int], float]]:
+    """Judge the candidates of a model; return what the job counted, and its metrics."""
+    spec = structure_novelty_job(store, find_checkpoint(store, model), against, recipe)
+    (job,) = work(store, spec)
+    metric = tables.metric.c
+    with store.read() as connection:
+        rows = connection.execute(
+            sa.select(metric.name, metric.step, metric.value).where(metric.job_id == job.id)
+        ).all()
+    return queue.chunks(store, job.id)[0]["result"], {(n, step): v for n, step, v in rows}
+
+
+def judged(store: Store, recipe_id: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return the rows of novelty by structure."""
+    where = "" if recipe_id is None else f"WHERE CAST(recipe_id AS TEXT) = '{recipe_id}'"
+    with store.read() as connection:
+        rows = connection.execute(sa.text(f"SELECT * FROM novelty {where}")).mappings()
+        return {str(row["structure_id"]): dict(row) for row in rows}
+
+
+def read(folder: Path, name: str) -> list[Crystal]:
+    """Return the crystals of a file, one for each sample."""
+    found = []
+    for item in read_files([folder / f"{name}.extxyz"]):
+        assert isinstance(item, Record)
+        assert item.structure is not None
+        found.append(crystal_of(item.structure))
+    return found
+
+
+def matches(crystals: Sequence[Crystal], recipe: MatchRecipe = STANDARD) -> list[tuple[int, int]]:
+    """Return all pairs that match in a direction, by number."""
+    cells = Cells.of([reduce_crystal(crystal) for crystal in crystals], recipe.comparator)
+    pairs = np.array(list(combinations(range(len(crystals)), 2)))
+    same = fit_pairs(cells, pairs, recipe) | fit_pairs(cells, pairs[:, ::-1], recipe)
+    return [(int(a), int(b)) for a, b in pairs[same]]
+
+
+# --- grades ------------------------------------------------------------------------------
+
+
+def test_each_candidate_gets_its_grade(store_url: str, tmp_path: Path) -> None:
+    store = make_store(store_url, tmp_path)
+    known(store, tmp_path, KNOWN)
+    cells = [made for made, _ in GRADED.values()]
+    candidates(store, tmp_path, "new", cells, "gen")
+    counted, metrics = judge(store, "gen", "entries")
+    rows = judged(store)
+    ids = [str(crystal.id) for crystal in read(tmp_path, "new")]
+    found = {name: rows[own] for name, own in zip(GRADED, ids, strict=True)}
+    assert {name: row["grade"] for name, row in found.items()} == {
+        name: grade for name, (_, grade) in GRADED.items()
+    }
+    for row in rows.values():
+        assert row["error"] is None
+        assert GRADES[row["level"]] == row["grade"]
+        matched = row["grade"] in ("known", "substitution")
+        assert (row["reference_structure_id"] is not None) == matched
+        assert (row["rms"] is not None) == (row["grade"] == "known")
+    same = found["the same record"]
+    assert (same["reference_structure_id"], same["rms"]) == (same["structure_id"], 0.0)
+    assert same["n_compared"] == 0
+    formulas = {
+        "a supercell in another setting": "SrTiO3", "more volume": "TiO2",
+        "another salt": "NaCl", "another perovskite": "SrTiO3",
+    }  # fmt: skip
+    shown = {own: record.species for own, record in records(store).items()}
+    for name, formula in formulas.items():
+        reference = str(found[name]["reference_structure_id"])
+        assert {*shown[reference]} == {"SrTiO3": {"Sr", "Ti", "O"}, "TiO2": {"Ti", "O"},
+                                       "NaCl": {"Na", "Cl"}}[formula]  # fmt: skip
+    grades = [grade for _, grade in GRADED.values()]
+    n = len(grades)
+    assert {name: counted[name] for name in GRADES} == {g: grades.count(g) for g in GRADES}
+    assert counted["reference"] == len(KNOWN)
+    for grade in GRADES:
+        assert metrics[f"novelty_{grade}", n] == grades.count(grade) / n
+    assert metrics["structure_novelty", n] == (n - grades.count("known")) / n
+    assert metrics["unique_and_novel", n] == (n - grades.count("known")) / n
+    with store.read() as connection:
+        shown_in = connection.execute(
+            sa.text("SELECT structure_id, novelty FROM generated WHERE structure_id IS NOT NULL")
+        ).all()
+    assert {str(own): grade for own, grade in shown_in} == {
+        own: row["grade"] for own, row in rows.items()
+    }
+    check_evidence(store)
+    assert [f for f in verify_store(store) if f["problems"]] == []
+
+
+def test_the_grades_are_those_of_pymatgen() -> None:
+    """What the hand-made cases claim to be is what pymatgen says of them."""
+    pytest.importorskip("pymatgen.analysis.structure_matcher")
+    from pymatgen.analysis.structure_matcher import ElementComparator, StructureMatcher
+
+    from gandb.representations.pymatgen_structures import to_structure
+
+    matcher = StructureMatcher(comparator=ElementComparator())
+    renaming = StructureMatcher()
+    there = [to_structure(made.crystal()) for made in KNOWN]
+    for name, (made, grade) in GRADED.items():
+        own = to_structure(made.crystal())
+        same = [matcher.fit(own, other) or matcher.fit(other, own) for other in there]
+        assert any(same) == (grade == "known"), name
+        formulas = {other.composition.reduced_formula for other in there}
+        expected = grade in ("substitution", "composition")
+        assert (own.composition.reduced_formula not in formulas) == expected, name
+        if expected:
+            renamed = [renaming.fit_anonymous(own, other) for other in there]
+            assert any(renamed) == (grade == "substitution"), name
+
+
+def test_the_nearest_match_is_named_and_all_are_looked_at(store_url: str, tmp_path: Path) -> None:
+    """Twenty titania are there; one candidate matches some, another none."""
+    rng = np.random.default_rng(1)
+    base = KNOWN[1]
+    others = [rutile(4.0 + 0.02 * k, 6.5 - 0.02 * k, 0.305, "Ti", "O") for k in range(12)]
+    near = [moved(noisy(base, rng, 0.02 * k), rng) for k in range(1, 8)]
+    store = make_store(store_url, tmp_path)
+    known(store, tmp_path, [*others, *near])
+    none = fluorite(4.87, "Ti", "O")
+    alone = path(base, 2, np.array([1.3, 0.2, 0.6]), 2)[1]
+    candidates(store, tmp_path, "new", [base, none, alone], "gen")
+    judge(store, "gen", "entries")
+    rows = judged(store)
+    own, other, third = (rows[str(crystal.id)] for crystal in read(tmp_path, "new"))
+    assert own["grade"] == "known"
+    least = np.sqrt(np.mean(np.square([0.02]))) / (32.0 / 6) ** (1 / 3)
+    assert own["rms"] < 2 * least
+    assert (other["n_compared"], other["grade"]) == (0, "prototype")  # none has three sites
+    assert third["grade"] in ("prototype", "structure")
+    assert third["n_compared"] == len(others) + len(near)
+
+
+# --- references --------------------------------------------------------------------------
+
+
+def test_each_reference_is_what_it_says(store_url: str, tmp_path: Path) -> None:
+    store = make_store(store_url, tmp_path)
+    known(store, tmp_path, KNOWN[:2], "one")
+    known(store, tmp_path, KNOWN[2:], "two")
+    chosen = selection.by_condition(store, "source = 'one'")
+    versions.create(store, "d", chosen, "those of one")
+    new = [*KNOWN, rocksalt(6.6, "K", "Br")]
+    candidates(store, tmp_path, "first", [KNOWN[3], rocksalt(6.6, "K", "Br")], "early")
+    candidates(store, tmp_path, "second", new, "late")
+    ids = [str(crystal.id) for crystal in read(tmp_path, "second")]
+
+    def grades(*against: str) -> list[str]:
+        counted, _ = judge(store, "late", *against)
+        rows = judged(store, counted["recipe_id"])
+        return [rows[own]["grade"] for own in ids]
+
+    new_salt = "substitution"
+    assert grades("entries") == ["known"] * 4 + [new_salt]
+    assert grades("d@1") == ["known"] * 2 + ["composition"] * 2 + [new_salt]
+    assert grades("early") == [new_salt] + ["composition"] * 2 + ["known"] * 2
+    assert grades("earlier") == grades("early")
+    assert grades("d@1", "early") == ["known", "known", "composition", "known", "known"]
+    assert grades("early", "d@1", "early") == grades("d@1", "early")
+    with store.read() as connection:
+        split = dict(
+            connection.execute(
+                sa.text(
+                    "SELECT e.structure_id, m.split FROM dataset_members AS m "
+                    "JOIN entries AS e ON e.entry_id = m.entry_id"
+                )
+            ).all()
+        )
+        least = connection.execute(
+            sa.text("SELECT structure_id, novelty FROM generated WHERE model = 'late'")
+        ).all()
+    in_train = {str(own) for own, part in split.items() if part == "train"}
+    if in_train:
+        found = grades("d@1:train")
+        assert [grade == "known" for grade in found[:2]] == [own in in_train for own in ids[:2]]
+    assert {str(own): grade for own, grade in least} == dict.fromkeys(ids, "known")
+    assert [f for f in verify_store(store) if f["problems"]] == []
+
+
+def test_both_engines_say_the_same(postgres_database: str, tmp_path: Path) -> None:
+    contents = []
+    for address in (str(tmp_path / "store"), postgres_database):
+        store = make_store(address, tmp_path)
+        known(store, tmp_path, KNOWN)
+        candidates(store, tmp_path, "new", [made for made, _ in GRADED.values()], "gen")
+        judge(store, "gen", "entries")
+        identified(store)
+        contents.append(dump(store))
+    assert differences(*contents) == []
+
+
+# --- uniqueness --------------------------------------------------------------------------
+
+
+def sampled(rng: np.random.Generator, n: int = 60) -> list[Cell]:
+    """Return samples with repeats, near-repeats and a chain."""
+    steps = path(BASES[10], 1, np.array([0.11, 0.07, 0.03]), 12)
+    pool = [*steps, *BASES[:6], *(noisy(made, rng, 0.03) for made in BASES[:6])]
+    return [pool[i] for i in rng.integers(0, len(pool), n)]
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure_novelty, "sample_grid", lambda n: list(range(1, n + 1)))
+
+
+def check_uniqueness(
+    samples: Sequence[Crystal], metrics: dict[tuple[str, int], float], rows: dict[str, Any]
+) -> None:
+    """Compare representatives and the curve with brute force, greedy groups with pymatgen."""
+    from pymatgen.analysis.structure_matcher import ElementComparator, StructureMatcher
+
+    from gandb.representations.pymatgen_structures import to_structure
+
+    first = {str(crystal.id): crystal for crystal in reversed(samples)}
+    ids = sorted(first)
+    edges = [(ids[a], ids[b]) for a, b in matches([first[own] for own in ids])]
+    expected = components(ids, edges)
+    assert {own: str(rows[own]["representative_id"]) for own in ids} == expected
+    seen: set[str] = set()
+    for at, crystal in enumerate(samples, 1):
+        seen.add(expected[str(crystal.id)])
+        assert metrics["structure_uniqueness", at] == len(seen) / at
+    matcher = StructureMatcher(comparator=ElementComparator())
+    groups = matcher.group_structures([to_structure(crystal) for crystal in samples])
+    assert metrics["structure_uniqueness_greedy", len(samples)] == len(groups) / len(samples)
+    novel = {expected[own] for own in ids} - {
+        expected[own] for own in ids if rows[own]["level"] == 0
+    }
+    assert metrics["unique_and_novel", len(samples)] == len(novel) / len(samples)
+    new = [crystal for crystal in samples if rows[str(crystal.id)]["level"] > 0]
+    assert metrics["structure_novelty", len(samples)] == len(new) / len(samples)
+
+
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_uniqueness_is_that_of_brute_force(seed: int, tmp_path: Path) -> None:
+    pytest.importorskip("pymatgen.analysis.structure_matcher")
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    known(store, tmp_path, BASES[:4])
+    rng = np.random.default_rng(seed)
+    candidates(store, tmp_path, "new", sampled(rng), "gen")
+    counted, metrics = judge(store, "gen", "entries")
+    rows = judged(store)
+    samples = read(tmp_path, "new")
+    assert len(rows) < len(samples) == counted["samples"]
+    check_uniqueness(samples, metrics, rows)
+    assert counted["unique"] == metrics["structure_uniqueness", len(samples)] * len(samples)
+
+
+@pytest.mark.usefixtures("every_step")
+def test_more_candidates_take_the_place_of_few(store_url: str, tmp_path: Path) -> None:
+    pytest.importorskip("pymatgen.analysis.structure_matcher")
+    store = make_store(store_url, tmp_path)
+    known(store, tmp_path, BASES[:4])
+    rng = np.random.default_rng(4)
+    candidates(store, tmp_path, "b", sampled(rng, 12), "gen")
+    counted, metrics = judge(store, "gen", "entries")
+    check_uniqueness(read(tmp_path, "b"), metrics, judged(store))
+    candidates(store, tmp_path, "a", sampled(rng, 20), "gen")
+    again, metrics = judge(store, "gen", "entries")
+    assert again["recipe_id"] == counted["recipe_id"]
+    rows = judged(store)
+    samples = [*read(tmp_path, "b"), *read(tmp_path, "a")]
+    assert set(rows) == {str(crystal.id) for crystal in samples}
+    check_uniqueness(samples, metrics, rows)
+    before = dump(store)
+    assert judge(store, "gen", "entries")[0] == again
+    assert dump(store) == before
+    check_evidence(store)
+    assert [f for f in verify_store(store) if f["problems"]] == []
+
+
+def test_candidates_without_structures_do_not_count(tmp_path: Path) -> None:
+    """Formulas and structures by the same model: the latter alone are judged."""
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    known(store, tmp_path, KNOWN)
+    formulas = write_formulas(tmp_path, "NaCl", "NaCl", "KBr")
+    work(store, candidates_job("gen", [formulas]))
+    with pytest.raises(UsageError, match="gen has a structure"):
+        structure_novelty_job(store, find_checkpoint(store, "gen"), ["entries"])
+    candidates(store, tmp_path, "new", [KNOWN[0], KNOWN[0], rocksalt(6.6, "K", "Br")], "gen")
+    counted, metrics = judge(store, "gen", "entries")
+    assert counted["samples"] == 3
+    assert metrics["structure_uniqueness", 3] == 2 / 3
+    assert metrics["structure_novelty", 3] == 1 / 3
+    assert len(judged(store)) == 2
+
+
+# --- errors ------------------------------------------------------------------------------
+
+
+def test_what_has_no_cell_is_an_error_and_never_new(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = keys.structure_key
+
+    def failing(crystal: Crystal, *args: Any) -> Any:
+        if "Br" in crystal.species:
+            raise UsageError("no lattice")
+        return plain(crystal, *args)
+
+    monkeypatch.setattr(keys, "structure_key", failing)
+    store = make_store(store_url, tmp_path)
+    known(store, tmp_path, KNOWN)
+    bad = rocksalt(6.6, "K", "Br")
+    candidates(store, tmp_path, "new", [bad, KNOWN[0], bad, zincblende(5.2, "Na", "Cl")], "gen")
+    counted, metrics = judge(store, "gen", "entries")
+    assert (counted["errors"], counted["samples"], counted["candidates"]) == (1, 4, 3)
+    row = judged(store)[str(read(tmp_path, "new")[0].id)]
+    assert row["error"] == "no lattice"
+    columns = ("grade", "level", "reference_structure_id", "representative_id", "rms")
+    assert [row[name] for name in columns] == [None] * 5
+    assert metrics["structure_novelty", 4] == 1 / 4
+    assert metrics["structure_uniqueness", 4] == 2 / 4
+    assert metrics["structure_uniqueness_greedy", 4] == 2 / 4
+    assert sum(metrics[f"novelty_{grade}", 4] for grade in GRADES) == 2 / 4
+    # Nothing but errors is a result as well.
+    candidates(store, tmp_path, "bad", [bad, rocksalt(6.8, "Rb", "Br")], "worse")
+    counted, metrics = judge(store, "worse", "entries")
+    assert (counted["errors"], counted["unique"], counted["composition"]) == (2, 0, 0)
+    assert {value for _, value in metrics.items()} == {0.0}
+    assert [f for f in verify_store(store) if f["problems"]] == []
+
+
+def test_keys_come_first(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    known(store, tmp_path, KNOWN)
+    work(store, candidates_job("gen", [write(tmp_path, "new", BASES[:3])]))
+    spec = structure_novelty_job(store, find_checkpoint(store, "gen"), ["entries"])
+    job = queue.submit(store, spec)
+    from gandb.jobs.worker import Worker
+    from gandb.tasks import TASKS
+
+    Worker(store, TASKS, 60.0, [job.id]).run()
+    ended = queue.get(store, job.id)
+    assert ended.state.value == "failed"
+    assert ended.error is not None
+    assert "begin with: gandb identify" in ended.error
+
+
+def test_what_cannot_be_asked_is_refused(store_url: str, tmp_path: Path) -> None:
+    store = make_store(store_url, tmp_path)
+    candidates(store, tmp_path, "new", BASES[:2], "gen")
+    checkpoint = find_checkpoint(store, "gen")
+    with pytest.raises(UsageError, match="name what to compare with"):
+        structure_novelty_job(store, checkpoint, [])
+    with pytest.raises(UsageError, match="no structure is in earlier"):
+        structure_novelty_job(store, checkpoint, ["earlier"])
+    work(store, records_job("mine", [write_formulas(tmp_path, "NaCl")]))
+    with pytest.raises(UsageError, match="no structure is in entries"):
+        structure_novelty_job(store, checkpoint, ["entries"])
+    with pytest.raises(UsageError, match="primitive"):
+        structure_novelty_job(store, checkpoint, ["gen"], MatchRecipe(primitive_cell=False))
+
+
+def test_recipes_of_matching_stand_side_by_side(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    known(store, tmp_path, KNOWN)
+    near = rutile(4.594, 2.959, 0.33, "Ti", "O")
+    candidates(store, tmp_path, "new", [near], "gen")
+    wide, _ = judge(store, "gen", "entries")
+    strict = MatchRecipe(ltol=0.01, stol=0.01, angle_tol=0.5, comparator="element")
+    narrow, _ = judge(store, "gen", "entries", recipe=strict)
+    assert wide["recipe_id"] != narrow["recipe_id"]
+    (one,), (other,) = (judged(store, r["recipe_id"]).values() for r in (wide, narrow))
+    assert (one["grade"], other["grade"]) == ("known", "structure")
