@@ -22,7 +22,9 @@ README = (ROOT / "README.md").read_text("utf-8")
 ENTRY = [sys.executable, "-c", "from gandb.cli.app import main; main()"]
 
 
-TITLES = ("A first session", "Your own data", "Structures", "Datasets", "Jobs", "Stores")
+TITLES = (
+    "A first session", "Your own data", "Structures", "Same and new", "Datasets", "Jobs", "Stores",
+)  # fmt: skip
 IDS = {
     "SNAPSHOT": "SELECT snapshot_id AS id FROM snapshots WHERE source = 'mp' ORDER BY n_rows",
     "STRUCTURE": "SELECT structure_id AS id FROM structures ORDER BY n_sites",
@@ -56,6 +58,8 @@ def _write_structures(folder: Path) -> None:
             for edge, anion in zip(edges, ("Cl", "Br"), strict=True):
                 text = CIF.format(name=f"Cs{anion}", edge=edge, anion=anion)
                 out.writestr(f"Cs{anion}.cif", text)
+    for name, edge in (("Sr3V2O8", 4.1), ("mp-19386", 4.2)):
+        (folder / f"{name}.cif").write_text(CIF.format(name="CsCl", edge=edge, anion="Cl"))
 
 
 def section(title: str) -> str:
@@ -136,6 +140,12 @@ def test_the_readme_as_written(tmp_path: Path) -> None:
         [sys.executable, "-c", example[1]], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert "'source': 'aflow', 'n': 12001" in done.stdout
+    example = re.search(r"```python\n(.*?)```", section("Same and new"), re.DOTALL)
+    assert example
+    done = subprocess.run(
+        [sys.executable, "-c", example[1]], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("True ")
 
 
 def test_every_command_is_in_the_readme() -> None:
