@@ -19,6 +19,13 @@ def finding(what: str, problems: int, examples: list[str] | None = None) -> dict
     return {"check": what, "problems": problems, "examples": "; ".join((examples or [])[:_SHOWN])}
 
 
+def query_finding(connection: sa.Connection, what: str, wrong: sa.Select[Any]) -> dict[str, Any]:
+    """Return one line of a verification from a query for what is wrong, by its first column."""
+    count = _count(connection, wrong.subquery())
+    found = [str(row[0]) for row in connection.execute(wrong.limit(_SHOWN))] if count else []
+    return finding(what, count, found)
+
+
 def verify_keys(connection: sa.Connection) -> Iterator[dict[str, Any]]:
     """Check that every declared key is unique."""
     for table in metadata.sorted_tables:

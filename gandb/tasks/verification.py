@@ -29,8 +29,15 @@ from gandb.schema.tables import (
 )
 from gandb.store import Store
 from gandb.store.bulk import fetch, ids_from_text
-from gandb.store.verify import finding, verify_blobs, verify_keys, verify_references
+from gandb.store.verify import (
+    finding,
+    query_finding,
+    verify_blobs,
+    verify_keys,
+    verify_references,
+)
 from gandb.tasks.generation import CANDIDATE_FACTS, novelty_recipe
+from gandb.tasks.identity_checks import verify_identity
 from gandb.tasks.rows import cnen_recipes, fact_columns
 from gandb.tasks.structures import crystals
 from gandb.validation.charge import CNEN, check_all
@@ -47,6 +54,7 @@ def verify_store(store: Store) -> list[dict[str, Any]]:
         findings += _verify_structures(connection)
         findings += _verify_versions(connection)
         findings += _verify_recipes(connection)
+        findings += verify_identity(connection)
     return [*findings, *verify_blobs(store)]
 
 
@@ -86,7 +94,7 @@ def _verify_copies(connection: sa.Connection, name: str) -> dict[str, Any]:
             sa.or_(check_result.c.passed.is_(None), check_result.c.passed != composition.c[name])
         )
     )
-    return _from_query(connection, f"composition.{name} equals its check_result", query)
+    return query_finding(connection, f"composition.{name} equals its check_result", query)
 
 
 def _verify_elements(connection: sa.Connection) -> dict[str, Any]:
@@ -110,7 +118,7 @@ def _verify_elements(connection: sa.Connection) -> dict[str, Any]:
             )
         )
     )
-    return _from_query(connection, "composition_element adds up to its composition", query)
+    return query_finding(connection, "composition_element adds up to its composition", query)
 
 
 def _verify_candidates(connection: sa.Connection) -> Iterator[dict[str, Any]]:
@@ -120,7 +128,7 @@ def _verify_candidates(connection: sa.Connection) -> Iterator[dict[str, Any]]:
             .join(composition, composition.c.id == candidate.c.composition_id)
             .where(candidate.c[name] != composition.c[name])
         )
-        yield _from_query(connection, f"candidate.{name} equals its composition's", query)
+        yield query_finding(connection, f"candidate.{name} equals its composition's", query)
     own = (
         sa.select(
             generation_event.c.candidate_id,
@@ -133,7 +141,7 @@ def _verify_candidates(connection: sa.Connection) -> Iterator[dict[str, Any]]:
     joined = candidate.outerjoin(own, own.c.candidate_id == candidate.c.id)
     wrong = sa.or_(own.c.times.is_(None), own.c.times != candidate.c.times_generated)
     query = sa.select(candidate.c.reduced_formula).select_from(joined).where(wrong)
-    yield _from_query(connection, "candidate.times_generated is the sum of its events", query)
+    yield query_finding(connection, "candidate.times_generated is the sum of its events", query)
     joined = joined.join(composition, composition.c.id == candidate.c.composition_id)
     for name in CNEN:
         expected: Any = composition.c[name]
@@ -144,13 +152,12 @@ def _verify_candidates(connection: sa.Connection) -> Iterator[dict[str, Any]]:
             .select_from(joined)
             .where(candidate.c[name] != expected)
         )
-        yield _from_query(connection, f"candidate.{name} follows from its composition's", query)
+        yield query_finding(connection, f"candidate.{name} follows from its composition's", query)
     for (version_id,) in connection.execute(sa.select(dataset_version.c.id)).all():
         yield _verify_novelty(connection, version_id)
 
 
 def _verify_novelty(connection: sa.Connection, version_id: Any) -> dict[str, Any]:
-
     own = sa.and_(
         check_result.c.subject_id == candidate.c.composition_id,
         check_result.c.recipe_id == novelty_recipe(version_id)["id"],
@@ -164,7 +171,9 @@ def _verify_novelty(connection: sa.Connection, version_id: Any) -> dict[str, Any
             sa.or_(check_result.c.passed.is_(None), check_result.c.passed != candidate.c.novel),
         )
     )
-    return _from_query(connection, f"candidate.novel equals its check_result ({version_id})", query)
+    return query_finding(
+        connection, f"candidate.novel equals its check_result ({version_id})", query
+    )
 
 
 def _verify_structures(connection: sa.Connection) -> Iterator[dict[str, Any]]:
@@ -183,7 +192,7 @@ def _verify_structures(connection: sa.Connection) -> Iterator[dict[str, Any]]:
                 )
             )
         )
-        yield _from_query(connection, f"{table.name} says of its structure what it is", query)
+        yield query_finding(connection, f"{table.name} says of its structure what it is", query)
 
 
 def _verify_versions(connection: sa.Connection) -> Iterator[dict[str, Any]]:
@@ -219,10 +228,3 @@ def _verify_recipes(connection: sa.Connection) -> Iterator[dict[str, Any]]:
 def _from_flags(what: str, flags: Any, names: pa.ChunkedArray) -> dict[str, Any]:
     wrong = np.flatnonzero(np.asarray(flags))
     return finding(what, len(wrong), [str(names[int(i)]) for i in wrong[:5]])
-
-
-def _from_query(connection: sa.Connection, what: str, query: sa.Select[Any]) -> dict[str, Any]:
-    rows = query.subquery()
-    count = connection.execute(sa.select(sa.func.count()).select_from(rows)).scalar_one()
-    examples = [str(r[0]) for r in connection.execute(query.limit(5))] if count else []
-    return finding(what, int(count), examples)
