@@ -12,7 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from gandb.core.errors import IntegrityError
-from gandb.datasets.versions import reference_of
+from gandb.datasets.versions import members_query, reference_of
 from gandb.identity.recipes import MatchRecipe
 from gandb.jobs import queue
 from gandb.jobs.records import Job, State
@@ -164,6 +164,7 @@ class _References:
                 n_structures=int(result["reference"]),
                 tolerances=tolerances(MatchRecipe(**spec["recipe"])),
                 matching=str(parameters["matching"]),
+                attribution=" ".join(self._attributions(spec["against"])),
             )
         return self._held[own]
 
@@ -187,6 +188,22 @@ class _References:
             return f"{what} ({n:,})"
         made = self._by_model(part["jobs"])
         return f"candidates of {_listed(made)}" if made else "no earlier candidates"
+
+    def _attributions(self, against: Sequence[Mapping[str, Any]]) -> list[str]:
+        found: set[str] = set()
+        for part in against:
+            query = sa.select(source_snapshot.c.attribution, source_snapshot.c.licence).distinct()
+            if "snapshots" in part:
+                query = query.where(source_snapshot.c.id.in_(map(UUID, part["snapshots"])))
+            elif "version" in part:
+                members = members_query(UUID(part["version"])).subquery()
+                query = query.join(
+                    snapshot_entry, snapshot_entry.c.snapshot_id == source_snapshot.c.id
+                ).join(members, members.c.entry_id == snapshot_entry.c.entry_id)
+            else:
+                continue
+            found |= {f"{row[0]} Licence: {row[1]}." for row in self._connection.execute(query)}
+        return sorted(found)
 
     def _count(self, part: Mapping[str, Any]) -> int:
         query = sa.select(sa.func.count()).select_from(reference_structures([part]).subquery())

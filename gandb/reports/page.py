@@ -14,7 +14,7 @@ from html import escape
 from gandb.reports import novelty_tables, tables
 from gandb.reports.comparison import Block, Row, compare, headlines
 from gandb.reports.metrics import Metric, check_label, percent
-from gandb.reports.novelty_comparison import meanings
+from gandb.reports.novelty_comparison import by_reference, meanings
 from gandb.reports.records import DatasetSummary, Picture, Recipe, Report, Run, short_id
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -73,6 +73,7 @@ def render(report: Report, pictures: Sequence[Picture] = ()) -> str:
         *_section(novelty_tables.HEADING, novelty_tables.html(report)),
         *_section("Figures", map(_figure, pictures)),
         *_section("Training sets", _datasets(report.datasets)),
+        *_section("References", _references(report)),
         *_section("Runs", _runs(blocks)),
         *_section("What the numbers mean", _meanings(report, blocks)),
         *_section("Recipes", _recipes(report.recipes)),
@@ -142,6 +143,21 @@ def _datasets(datasets: Sequence[DatasetSummary]) -> list[str]:
         for dataset in datasets
     ]
     return [_table("Training sets", heads, lines)]
+
+
+def _references(report: Report) -> list[str]:
+    lines = [
+        (
+            reference.words,
+            f"{reference.n_structures:,}",
+            reference.tolerances,
+            ", ".join(line.label for line in compared),
+            reference.attribution or tables.MISSING,
+        )
+        for reference, compared in by_reference(report)
+    ]
+    heads = ("reference", "structures", "what is the same", "compared with it", "origin")
+    return [_table("References", heads, lines)] if lines else []
 
 
 def _runs(blocks: Sequence[Block]) -> list[str]:

@@ -251,6 +251,7 @@ class Reference:
         n_structures: distinct structures in it.
         tolerances: the matching in words.
         matching: id of the recipe of the matching.
+        attribution: where imported structures come from and under which licence.
     """
 
     recipe: str
@@ -258,6 +259,7 @@ class Reference:
     n_structures: int
     tolerances: str
     matching: str
+    attribution: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,11 +120,14 @@ def test_what_a_store_says_of_structures(report: Report, lab: tuple[Store, list[
     assert first.reference.words == "all entries of mp (2) and oqmd (1)"
     assert first.reference.n_structures == 3
     assert "ltol 0.2, stol 0.3, angle_tol 5°" in first.reference.tolerances
+    assert "Materials Project" in first.reference.attribution
+    assert "OQMD" in first.reference.attribution
     assert report.runs == ()
 
 
 def test_a_reference_of_parts_is_named_with_all_of_them(report: Report) -> None:
     words = report.novelties[2].reference.words
+    assert "OQMD" not in report.novelties[2].reference.attribution
     assert set(words.split("; ")) == {"salts@1 (2)", "candidates of othergen (1)"}
 
 
@@ -181,6 +184,7 @@ def test_tables_hold_the_same_numbers(report: Report) -> None:
     assert novelty_tables.HEADING in parsed.texts["h2"]
     assert "Comparison" not in parsed.texts["h2"]
     assert ["crystalgen", *numbers, report.novelties[0].reference.recipe[:8]] in parsed.rows
+    assert any(row[0] == report.novelties[0].reference.words for row in parsed.rows)
     (first, *_) = rows = novelty_tables.plain(report)
     assert len(rows) == 4
     assert first["metrics"]["structure_uniqueness@4"] == 0.75
