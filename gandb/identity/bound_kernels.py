@@ -20,7 +20,7 @@ from gandb.identity.lattice_kernels import (
     lattice_maps,
     lattice_points,
     mean_lattice,
-    reduce_basis,
+    reduce_mean,
     stretch_between,
     whiten,
 )
@@ -236,7 +236,9 @@ def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
                         suspect = missing
                         continue
                     if quarter < 0.0:
-                        least = reduce_basis(metric, reduced, reduction, unreduction)
+                        least = reduce_mean(
+                            row, target, cosines, metric, reduced, reduction, unreduction
+                        )
                         quarter = 0.25 * least * (1.0 - 1e-9)
                         fill_box(reduced, volume, reach, reduced_box)
                     if not is_moved:

@@ -311,55 +311,92 @@ def fill_box(metric, volume, reach, box):
 
 
 @njit(cache=True, nogil=True)
-def reduce_basis(metric, reduced, basis, inverse):
-    """Lenstra-Lenstra-Lovász reduction of a metric tensor, delta 3/4 (doi:10.1007/BF01457454).
+def reduce_mean(row, target, cosines, metric, reduced, basis, inverse):
+    """Reduce the mean lattice as Lenstra, Lenstra & Lovász do, delta 3/4 (doi:10.1007/BF01457454).
 
-    Fills ``reduced`` with the new tensor, ``basis`` with the new vectors in the old ones, and
-    ``inverse``, by which rows of old fractional coordinates are multiplied. Returns the square of
-    a length below which no lattice vector is.
+    Where a vector lies just between two others, as in hexagonal lattices, last digits decide. So
+    the lattice vectors are made as pymatgen makes them, of mean angles in degrees.
+
+    Fills ``reduced`` with the new metric tensor, ``basis`` with the new vectors in the old ones,
+    and ``inverse``, by which rows of old fractional coordinates are multiplied. Returns the square
+    of a length below which no lattice vector is.
     """
+    vectors = _mean_vectors(row, target, cosines)
     for i in range(3):
         for j in range(3):
             basis[i, j] = 1.0 if i == j else 0.0
-    full = full_metric(metric)
     k = 1
+    n0 = n1 = n2 = 0.0
     for _ in range(1000):
-        # Gram-Schmidt coefficients and squared norms.
-        n0 = full[0, 0]
-        u10 = full[1, 0] / n0
-        n1 = full[1, 1] - u10 * u10 * n0
-        u20 = full[2, 0] / n0
-        u21 = (full[2, 1] - u20 * u10 * n0) / n1
+        # Gram-Schmidt vectors, coefficients and squared norms.
+        first = vectors[0]
+        n0 = _dot(first, first)
+        u10 = _dot(vectors[1], first) / n0
+        second = vectors[1] - u10 * first
+        n1 = _dot(second, second)
         if k == 1:
             step = nearest_whole(u10)
             if step != 0.0:
-                _subtract(full, basis, 1, 0, step)
+                _subtract(vectors, basis, 1, 0, step)
                 u10 -= step
-            n1 = full[1, 1] - u10 * u10 * n0
             if n1 >= (0.75 - u10 * u10) * n0:
                 k = 2
             else:
-                _swap(full, basis, 0, 1)
+                _swap(vectors, basis, 0, 1)
             continue
+        u20 = _dot(vectors[2], first) / n0
+        u21 = _dot(vectors[2], second) / n1
+        third = vectors[2] - (u20 * first + u21 * second)
+        n2 = _dot(third, third)
         step = nearest_whole(u21)
         if step != 0.0:
-            _subtract(full, basis, 2, 1, step)
+            _subtract(vectors, basis, 2, 1, step)
             u20 -= step * u10
             u21 -= step
         step = nearest_whole(u20)
         if step != 0.0:
-            _subtract(full, basis, 2, 0, step)
-            u20 -= step
-        n2 = full[2, 2] - u20 * u20 * n0 - u21 * u21 * n1
+            _subtract(vectors, basis, 2, 0, step)
         if n2 >= (0.75 - u21 * u21) * n1:
             break
-        _swap(full, basis, 1, 2)
+        _swap(vectors, basis, 1, 2)
         k = 1
-    reduced[0], reduced[1], reduced[2] = full[0, 0], full[1, 1], full[2, 2]
-    reduced[3], reduced[4], reduced[5] = full[1, 2], full[0, 2], full[0, 1]
-    sign = determinant(basis)
-    invert_basis(basis, sign, inverse)
+    invert_basis(basis, determinant(basis), inverse)
+    full = full_metric(metric)
+    for i in range(3):
+        for j in range(i, 3):
+            total = 0.0
+            for p in range(3):
+                for q in range(3):
+                    total += basis[i, p] * full[p, q] * basis[j, q]
+            reduced[i if i == j else 6 - i - j] = total
     return min(n0, n1, n2)
+
+
+@njit(cache=True, nogil=True)
+def _mean_vectors(row, target, cosines):
+    """Lattice vectors of mean lengths and angles: c along z, a in the xz plane."""
+    cos, sin = np.empty(3), np.empty(3)
+    for i in range(3):
+        one = math.degrees(math.acos(max(-1.0, min(1.0, row[12 + i]))))
+        two = math.degrees(math.acos(cosines[i]))
+        angle = math.radians((one + two) / 2.0)
+        cos[i], sin[i] = math.cos(angle), math.sin(angle)
+    star = (cos[0] * cos[1] - cos[2]) / (sin[0] * sin[1])
+    star = math.acos(max(-1.0, min(1.0, star)))
+    a, b, c = (row[9] + target[0]) / 2.0, (row[10] + target[1]) / 2.0, (row[11] + target[2]) / 2.0
+    vectors = np.zeros((3, 3))
+    vectors[0, 0] = a * sin[1]
+    vectors[0, 2] = a * cos[1]
+    vectors[1, 0] = -b * sin[0] * math.cos(star)
+    vectors[1, 1] = b * sin[0] * math.sin(star)
+    vectors[1, 2] = b * cos[0]
+    vectors[2, 2] = c
+    return vectors
+
+
+@njit(cache=True)
+def _dot(u, v):
+    return u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
 
 
 @njit(cache=True)
@@ -373,21 +410,15 @@ def invert_basis(m, sign, out):
 
 
 @njit(cache=True)
-def _subtract(full, basis, i, j, step):
+def _subtract(vectors, basis, i, j, step):
     """Take ``step`` times vector j off vector i."""
     for x in range(3):
+        vectors[i, x] -= step * vectors[j, x]
         basis[i, x] -= step * basis[j, x]
-    for x in range(3):
-        full[i, x] -= step * full[j, x]
-    for x in range(3):
-        full[x, i] -= step * full[x, j]
 
 
 @njit(cache=True)
-def _swap(full, basis, i, j):
+def _swap(vectors, basis, i, j):
     for x in range(3):
+        vectors[i, x], vectors[j, x] = vectors[j, x], vectors[i, x]
         basis[i, x], basis[j, x] = basis[j, x], basis[i, x]
-    for x in range(3):
-        full[i, x], full[j, x] = full[j, x], full[i, x]
-    for x in range(3):
-        full[x, i], full[x, j] = full[x, j], full[x, i]
