@@ -152,7 +152,7 @@ def _parts(data: bytes) -> tuple[list[str], np.ndarray, np.ndarray]:
         if layout != _LAYOUT:
             raise InputError(f"a reduced cell in layout {layout}; this version reads {_LAYOUT}")
         at = _HEAD.size
-        texts = data[at : at + length].decode().split("\n")
+        texts = data[at : at + length].decode().split("\n") if length else []
         kinds = np.frombuffer(data, "<u2", n, at + length)
         numbers = np.frombuffer(data, "<f8", 9 + 3 * n, at + length + 2 * n)
         if len(data) != at + length + 2 * n + 8 * len(numbers) or (n and kinds.max() >= len(texts)):
