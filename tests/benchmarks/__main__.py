@@ -24,6 +24,7 @@ GROUPS = {
     "import": "tests.benchmarks.bench_import",
     "matgan_2m": "tests.benchmarks.bench_matgan_2m",
     "matgan_quality": "tests.benchmarks.bench_matgan_quality",
+    "partition": "tests.benchmarks.bench_partition",
     "sql": "tests.benchmarks.bench_sql",
     "structures": "tests.benchmarks.bench_structures",
 }

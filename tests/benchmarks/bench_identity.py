@@ -6,6 +6,7 @@ Both sides get the same reduced cells for comparisons, in one run, on one core, 
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -26,6 +27,7 @@ from gandb.identity.matching import fit_pairs, greedy_groups, measure_pairs
 from gandb.identity.recipes import MatchRecipe
 from gandb.identity.reduction import reduce_crystal
 from gandb.sources.formats import crystal_of
+from gandb.sources.poscar import decode_poscar
 from gandb.sources.reading import read_files
 from gandb.sources.records import Record
 from gandb.store import Store
@@ -44,7 +46,7 @@ SEED = 20_261_122
 def run(report: Callable[..., None]) -> None:
     """Compare pairs, work out keys, group; then a dense block, then screening."""
     report("identity.load", data.load(), "processes/core")
-    crystals = _real()
+    crystals = real()
     _pairs(report, "natural", *_natural(crystals))
     sample = _sample(crystals)
     _pairs(report, "variants", *_varied(sample))
@@ -56,7 +58,7 @@ def run(report: Callable[..., None]) -> None:
         _screening(report, Path(name), crystals)
 
 
-def _real() -> list[Crystal]:
+def real() -> list[Crystal]:
     """Return the crystals of the real CIFs."""
     items = read_files(bench_structures.archives())
     return [crystal_of(item.structure) for item in items if isinstance(item, Record)]
@@ -71,13 +73,27 @@ def _sample(crystals: Sequence[Crystal]) -> list[Crystal]:
 
 
 def _natural(crystals: Sequence[Crystal]) -> tuple[list[Reduced], np.ndarray]:
-    """Return reduced cells and all pairs of one composition and number of sites."""
-    reduced = [reduce_crystal(c) for c in crystals]
+    """Return reduced cells and all pairs of one composition and number of sites.
+
+    Of the CIFs, and of the pairs across databases in shared data.
+    """
+    reduced = [reduce_crystal(c) for c in (*crystals, *_across())]
     blocks: dict[Any, list[int]] = {}
     for i, cell in enumerate(reduced):
         blocks.setdefault(tuple(sorted(cell.species)), []).append(i)
     pairs = [p for block in blocks.values() for p in itertools.combinations(block, 2)]
     return reduced, np.array(pairs)
+
+
+def _across() -> list[Crystal]:
+    path = bench_structures.archives()[0].parents[1] / "matching" / "cross-database-pairs.jsonl.gz"
+    found: dict[Any, Crystal] = {}
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            for side in "ab":
+                crystal = decode_poscar(json.loads(line)[side]).crystal()
+                found[crystal.id] = crystal
+    return list(found.values())
 
 
 def _varied(sample: Sequence[Crystal]) -> tuple[list[Reduced], np.ndarray]:

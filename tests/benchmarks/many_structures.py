@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -123,8 +124,43 @@ def fill(store: Store, bases: Sequence[Base], n: int, begin: int = 0) -> int:
     As an import does, without the search for symmetry: substitution keeps it, and what was moved
     counts as P1. Returns how many distinct structures came in.
     """
-    snapshot = {
-        "id": UUID(int=begin + 1),
+    snapshot = {**_snapshot(n), "id": UUID(int=begin + 1)}
+    pieces = [(k, min(k + 500, begin + n)) for k in range(begin, begin + n, 500)]
+    new = 0
+    with Pool(_Derive(tuple(bases)), default_processes()) as pool:
+        held: list[Part] = []
+        for k, part in enumerate(pool.map(pieces)):
+            held.append(part)
+            if len(held) == 200 or k == len(pieces) - 1:
+                with store.write() as tx:
+                    tx.insert_new(tables.source_snapshot, snapshot)
+                    tx.insert_new(tables.recipe, symmetry_recipe(SYMPREC))
+                    new += _take_in(tx, held, snapshot["id"])
+                held = []
+    return new
+
+
+def put(store: Store, crystals: Sequence[Crystal], batch: int) -> None:
+    """Put crystals in a store as entries of one snapshot, without a search for symmetry."""
+    read = []
+    for number, crystal in enumerate(crystals):
+        record = Record(file="many", line=number, external_id=str(crystal.id))
+        read.append(preparing._Read(record, crystal, crystal.counts(), [p1(len(crystal))]))
+    part = preparing._tables("many", read, (SYMPREC,))
+    snapshot = {**_snapshot(len(crystals)), "id": UUID(int=(1 << 64) + batch)}
+    with store.write() as tx:
+        tx.insert_new(tables.source_snapshot, snapshot)
+        tx.insert_new(tables.recipe, symmetry_recipe(SYMPREC))
+        _take_in(tx, [part], snapshot["id"])
+
+
+def p1(n: int) -> Symmetry:
+    """Return what stands for a symmetry that was not looked for."""
+    return Symmetry(1, "P1", 1, "triclinic", "1", "aP1", ("a",) * n, ("1",) * n, (), n, SYMPREC)
+
+
+def _snapshot(n: int) -> dict[str, Any]:
+    return {
         "source": "many",
         "files": [],
         "options": {},
@@ -140,19 +176,6 @@ def fill(store: Store, bases: Sequence[Base], n: int, begin: int = 0) -> int:
         "n_repeats": 0,
         "endpoint": None,
     }
-    pieces = [(k, min(k + 500, begin + n)) for k in range(begin, begin + n, 500)]
-    new = 0
-    with Pool(_Derive(tuple(bases)), default_processes()) as pool:
-        held: list[Part] = []
-        for k, part in enumerate(pool.map(pieces)):
-            held.append(part)
-            if len(held) == 200 or k == len(pieces) - 1:
-                with store.write() as tx:
-                    tx.insert_new(tables.source_snapshot, snapshot)
-                    tx.insert_new(tables.recipe, symmetry_recipe(SYMPREC))
-                    new += _take_in(tx, held, snapshot["id"])
-                held = []
-    return new
 
 
 def _take_in(tx: Transaction, held: Sequence[Part], snapshot_id: UUID) -> int:
@@ -184,7 +207,7 @@ class _Derive:
             base = self.bases[place]
             cell, symmetry = varied(Cell.of(base.crystal), turn, number), base.symmetry
             if turn and turn % 5 in (0, 4):
-                symmetry = _p1(symmetry, len(cell))
+                symmetry = p1(len(cell))
             sites = {"w": symmetry.wyckoff_letters, "s": symmetry.site_symmetries}
             marked = crystal_of_matrix(
                 cell.lattice, cell.species, cell.frac_coords, properties=sites
@@ -198,13 +221,3 @@ class _Derive:
             record = Record(file="many", line=number, external_id=f"many-{number}")
             read.append(preparing._Read(record, crystal, crystal.counts(), [symmetry]))
         return preparing._tables("many", read, (SYMPREC,))
-
-
-def _p1(symmetry: Symmetry, n: int) -> Symmetry:
-    return replace(
-        symmetry,
-        space_group_number=1,
-        space_group_symbol="P1",
-        wyckoff_letters=("a",) * n,
-        site_symmetries=("1",) * n,
-    )
