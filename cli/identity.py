@@ -11,6 +11,7 @@ import typer
 
 from gandb.cli.context import open_store, settings
 from gandb.cli.output import emit, failures_reported, message
+from gandb.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from gandb.core.crystals import Crystal
@@ -103,7 +104,7 @@ def identify(
             rows.append(row)
         if not rows:
             message("nothing is new: every structure has its material")
-        else:
+        if rows or as_json:
             emit(rows[-1:], as_json=as_json)
 
 
@@ -173,8 +174,9 @@ def novelty(
         store = open_store(ctx)
         found = find_checkpoint(store, candidates)
         wanted = structure_novelty_job(store, found, against, recipe)
-        if _all_asked(ctx, store, "keys", keys_job, wait) and not wait:
+        if (jobs := _all_asked(ctx, store, "keys", keys_job, wait)) and not wait:
             message("when the keys are done, give the command again for the comparisons")
+            emit([{"job_id": job.short_id, "kind": job.kind} for job in jobs], as_json=as_json)
             return
         job = _asked(ctx, store, f"{found.reference} against {', '.join(against)}", wanted, wait)
         row: dict[str, Any] = {"job_id": job.short_id, "model": found.model}
@@ -209,10 +211,12 @@ def match(
 
 
 def _structure(ctx: typer.Context, text: str) -> Crystal:
-    if Path(text).exists():
+    if text.strip() and Path(text).exists():
         from gandb.sources.reading import read_crystal
 
         return read_crystal(Path(text))
+    if not settings(ctx).store:
+        raise NotFoundError(f"there is no file {text!r}, and no store is named to look it up in")
     from gandb.tasks.structures import find_structure
 
     return find_structure(open_store(ctx), text)[1]
