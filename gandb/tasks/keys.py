@@ -132,14 +132,15 @@ def _rows(connection: sa.Connection, *conditions: Any) -> pa.Table:
         symmetry.c.structure_id == structure.c.id,
         symmetry.c.recipe_id.in_([i for _, i in standard]),
     )
+    ranks = [(symmetry.c.recipe_id == i, rank) for rank, (_, i) in enumerate(standard)]
     query = (
         sa.select(*RECORD, structure.c.composition_id, *(symmetry.c[name] for name in _SYMMETRY))
         .select_from(structure.outerjoin(symmetry, joined))
         .where(*conditions)
-        .order_by(structure.c.id)
+        .order_by(structure.c.id, *([sa.case(*ranks)] if len(ranks) > 1 else []))
     )
     rows = fetch(connection, query)
-    if len(standard) > 1:  # several versions of the program: the first will do
+    if len(standard) > 1:  # several versions of the program: the first that there is will do
         ids = rows.column("id").to_numpy(zero_copy_only=False)
         rows = rows.filter(pa.array(np.append(True, ids[1:] != ids[:-1])))
     return rows
