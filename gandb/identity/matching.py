@@ -10,7 +10,6 @@ is matched), mirror images count as equal, and cells with different numbers of s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cmp_to_key
 from itertools import permutations
@@ -29,7 +28,6 @@ from gandb.identity.recipes import MatchRecipe
 from gandb.identity.site_kernels import Sorted
 
 __all__ = [
-    "KernelComparison",
     "Match",
     "bound_pairs",
     "fit_anonymous_pairs",
@@ -40,9 +38,6 @@ __all__ = [
     "near_pairs",
 ]
 
-LEVELS = ((0.01, 0.02), (0.0025, 0.005))
-"""Strain and displacement, in units of (V/n)^(1/3), of near cells, from the widest."""
-_REACH = 4.0  # Å of AMD for a strain and displacement of 1
 _SAME_AMOUNT = 1e-8  # of a species in a composition of one atom
 
 
@@ -179,56 +174,6 @@ def _compared(
 
     in_parts(work, len(listed), threads)
     return values, largest
-
-
-class KernelComparison:
-    """The comparison that `gandb.identity.grouping` asks for, by these kernels.
-
-    Args:
-        cells: reduced cells, packed with the recipe's comparator; pairs are indices of them.
-        recipe: the tolerances.
-        threads: how many threads share the work.
-        levels: strain and displacement within which cells are near at each level, see
-            `gandb.identity.bounds`; the widest first.
-    """
-
-    def __init__(
-        self,
-        cells: Cells,
-        recipe: MatchRecipe,
-        threads: int = 1,
-        levels: Sequence[tuple[float, float]] = LEVELS,
-    ) -> None:
-        self._cells = cells
-        self._recipe = recipe
-        self._threads = threads
-        self._levels = tuple(levels)
-
-    @property
-    def reaches(self) -> Sequence[float]:
-        """How far apart the rows of AMD of two near cells commonly lie, Å, at each level."""
-        return tuple(_REACH * (strain + displacement) for strain, displacement in self._levels)
-
-    def fit(self, pairs: np.ndarray) -> np.ndarray:
-        """As `fit_pairs`."""
-        return fit_pairs(self._cells, pairs, self._recipe, self._threads)
-
-    def measure(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `measure_pairs`."""
-        return measure_pairs(self._cells, pairs, self._recipe, self._threads)
-
-    def near(self, pairs: np.ndarray, level: int) -> np.ndarray:
-        """As `gandb.identity.bounds.near_pairs`."""
-        return near_pairs(self._cells, pairs, self._recipe, *self._levels[level], self._threads)
-
-    def apart(self, pairs: np.ndarray, level: int) -> np.ndarray:
-        """Say where `gandb.identity.bounds.bound_pairs` excludes a match.
-
-        At the level of members alone comparing itself is as quick, so nothing is excluded.
-        """
-        if level >= len(self._levels):
-            return np.zeros(len(pairs), bool)
-        return ~bound_pairs(self._cells, pairs, self._recipe, *self._levels[level], self._threads)
 
 
 # --- species for others ----------------------------------------------------------------------

@@ -22,7 +22,7 @@ from gandb.core.pool import default_processes
 from gandb.identity.blocks import USUAL, group_blocks
 from gandb.identity.cells import Cells
 from gandb.identity.grouping import METHODS, NOT_MADE, Evidence, Grouped
-from gandb.identity.matching import KernelComparison
+from gandb.identity.kernel_comparison import KernelComparison
 from gandb.identity.recipes import MatchRecipe
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
@@ -89,7 +89,10 @@ def identify(context: Context) -> Outcome:
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """What a chunk found: for each place its material before (nothing for new ones) and now."""
+    """What a chunk found: for each place its material before (nothing for new ones) and now.
+
+    Of a dense block's millions of failed comparisons some are only counted, as ``dropped``.
+    """
 
     recipe: MatchRecipe
     range: tuple[UUID, UUID | None]
@@ -97,6 +100,7 @@ class _Chunk:
     before: np.ndarray
     now: np.ndarray
     evidence: list[pa.Table]
+    dropped: int
 
     @classmethod
     def of(cls, context: Context, recipe: MatchRecipe, low: UUID, high: UUID | None) -> _Chunk:
@@ -107,11 +111,13 @@ class _Chunk:
         ]
         now = np.where(before == b"", found.ids, before)
         evidence: list[pa.Table] = []
+        dropped = 0
         for rows, result in _grouped(context, recipe, found, before, blocks):
             now[rows] = found.ids[rows[result.component]]
             ids = found.ids[rows]
             evidence += [evidence_rows(recipe, ids, part) for part in result.parts()]
-        return cls(recipe, (low, high), found, before, now, evidence)
+            dropped += result.dropped
+        return cls(recipe, (low, high), found, before, now, evidence, dropped)
 
     @property
     def result(self) -> dict[str, Any]:
@@ -122,6 +128,7 @@ class _Chunk:
             "materials": len(np.unique(self.now)),
             "comparisons": sum(part.num_rows for part in self.evidence),
             "matches": sum(int(np.count_nonzero(part.column("matched"))) for part in self.evidence),
+            "not_kept": self.dropped,
         }
 
     def merge(self, tx: Transaction) -> None:

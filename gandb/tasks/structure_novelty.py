@@ -24,7 +24,8 @@ from gandb.core.errors import UsageError
 from gandb.core.pool import default_processes
 from gandb.identity.cells import Cells
 from gandb.identity.grouping import Evidence
-from gandb.identity.matching import KernelComparison, fit_anonymous_pairs, greedy_groups
+from gandb.identity.kernel_comparison import KernelComparison
+from gandb.identity.matching import fit_anonymous_pairs, greedy_groups
 from gandb.identity.recipes import MatchRecipe
 from gandb.identity.searching import Compared, Search, search
 from gandb.jobs.records import Context, JobSpec, Outcome

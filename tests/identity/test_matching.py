@@ -17,8 +17,8 @@ from gandb.core.errors import UsageError
 from gandb.identity.assignment_kernels import assign_cheapest, assign_nearest
 from gandb.identity.cells import Cells, Reduced
 from gandb.identity.comparing import Comparison
+from gandb.identity.kernel_comparison import KernelComparison
 from gandb.identity.matching import (
-    KernelComparison,
     bound_pairs,
     fit_anonymous_pairs,
     fit_pairs,
