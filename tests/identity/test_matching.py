@@ -381,7 +381,6 @@ def test_what_grouping_asks_for() -> None:
     assert near.any()
     assert apart.any()
     assert not (near & apart).any()
-    assert not ask.apart(pairs, 1).any()
 
 
 # --- assignment --------------------------------------------------------------------------------

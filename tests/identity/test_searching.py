@@ -35,7 +35,8 @@ class Points:
         return self._gap(pairs) / 2, self._gap(pairs)
 
     def _gap(self, pairs: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(self.at[pairs[:, 0]] - self.at[pairs[:, 1]], axis=1)
+        step = np.abs(self.at[pairs[:, 0]] - self.at[pairs[:, 1]])
+        return step[:, 0] + step[:, 1]
 
 
 @dataclass
@@ -96,7 +97,11 @@ def test_a_match_is_found_if_and_only_if_there_is_one(case: Case) -> None:
         rounds = [order[at : at + ROUND] for at in range(0, len(order), ROUND)]
         last = next(i for i, part in enumerate(rounds) if any(both[j] for j in part.tolist()))
         assert found.n_compared[row] == sum(map(len, rounds[: last + 1]))
-        gaps = {j: np.linalg.norm(case.at[query] - case.at[j]) / 2 for j in rounds[last].tolist()}
+        pairs = np.stack([np.full(len(rounds[last]), query), rounds[last]], axis=1)
+        distances = Points(case.at, case.threshold)._gap(pairs) / 2
+        turned = Points(case.at, case.threshold)._gap(pairs[:, ::-1]) / 2
+        assert (distances == turned).all()
+        gaps = dict(zip(rounds[last].tolist(), distances.tolist(), strict=True))
         least = min(gaps[j] for j in gaps if both[j])
         assert found.rms[row] == least
         assert found.reference[row] == min(j for j in gaps if both[j] and gaps[j] == least)
