@@ -221,13 +221,13 @@ def test_the_grades_are_those_of_pymatgen() -> None:
             assert any(renamed) == (grade == "substitution"), name
 
 
-def test_the_nearest_match_is_named_and_all_are_looked_at(store_url: str, tmp_path: Path) -> None:
+def test_the_nearest_match_is_named_and_all_are_looked_at(tmp_path: Path) -> None:
     """Twenty titania are there; one candidate matches some, another none."""
     rng = np.random.default_rng(1)
     base = KNOWN[1]
     others = [rutile(4.0 + 0.02 * k, 6.5 - 0.02 * k, 0.305, "Ti", "O") for k in range(12)]
     near = [moved(noisy(base, rng, 0.02 * k), rng) for k in range(1, 8)]
-    store = make_store(store_url, tmp_path)
+    store = make_store(str(tmp_path / "store"), tmp_path)
     known(store, tmp_path, [*others, *near])
     none = fluorite(4.87, "Ti", "O")
     alone = path(base, 2, np.array([1.3, 0.2, 0.6]), 2)[1]
@@ -246,8 +246,9 @@ def test_the_nearest_match_is_named_and_all_are_looked_at(store_url: str, tmp_pa
 # --- references --------------------------------------------------------------------------
 
 
-def test_each_reference_is_what_it_says(store_url: str, tmp_path: Path) -> None:
-    store = make_store(store_url, tmp_path)
+@pytest.mark.slow
+def test_each_reference_is_what_it_says(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path / "store"), tmp_path)
     known(store, tmp_path, KNOWN[:2], "one")
     known(store, tmp_path, KNOWN[2:], "two")
     chosen = selection.by_condition(store, "source = 'one'")
@@ -289,6 +290,7 @@ def test_each_reference_is_what_it_says(store_url: str, tmp_path: Path) -> None:
     assert [f for f in verify_store(store) if f["problems"]] == []
 
 
+@pytest.mark.postgres
 def test_both_engines_say_the_same(postgres_database: str, tmp_path: Path) -> None:
     contents = []
     for address in (str(tmp_path / "store"), postgres_database):
@@ -403,7 +405,7 @@ def test_candidates_without_structures_do_not_count(tmp_path: Path) -> None:
 
 
 def test_what_has_no_cell_is_an_error_and_never_new(
-    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = keys.structure_key
 
@@ -413,7 +415,7 @@ def test_what_has_no_cell_is_an_error_and_never_new(
         return plain(crystal, *args)
 
     monkeypatch.setattr(keys, "structure_key", failing)
-    store = make_store(store_url, tmp_path)
+    store = make_store(str(tmp_path / "store"), tmp_path)
     known(store, tmp_path, KNOWN)
     bad = rocksalt(6.6, "K", "Br")
     candidates(store, tmp_path, "new", [bad, KNOWN[0], bad, zincblende(5.2, "Na", "Cl")], "gen")
@@ -451,8 +453,8 @@ def test_keys_come_first(tmp_path: Path) -> None:
     assert "begin with: gandb identify" in ended.error
 
 
-def test_what_cannot_be_asked_is_refused(store_url: str, tmp_path: Path) -> None:
-    store = make_store(store_url, tmp_path)
+def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path / "store"), tmp_path)
     candidates(store, tmp_path, "new", BASES[:2], "gen")
     checkpoint = find_checkpoint(store, "gen")
     with pytest.raises(UsageError, match="name what to compare with"):
