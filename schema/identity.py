@@ -81,14 +81,14 @@ comparison = sa.Table(
     column(
         "forward",
         sa.Boolean(),
-        "b matches a; null if not looked at.",
+        "a matches b, StructureMatcher.fit(a, b); null if not looked at.",
         provenance=_PAIR,
         nullable=True,
     ),
     column(
         "backward",
         sa.Boolean(),
-        "a matches b; null if not looked at.",
+        "b matches a; null if not looked at.",
         provenance=_PAIR,
         nullable=True,
     ),
@@ -118,7 +118,7 @@ comparison = sa.Table(
     column(
         "method",
         sa.Text(),
-        "How it was found: full, fit, tight or bound (see gandb.identity.grouping).",
+        "compared; or bound: nothing near a can match anything near b; or both.",
         provenance="gandb",
     ),
     info={**BULK, "meaning": "One row per pair of structures that was compared under a recipe."},

@@ -24,6 +24,7 @@ from gandb.identity.lattice_kernels import (
     stretch_between,
     whiten,
 )
+from gandb.identity.shift_kernels import may_be_shifted
 from gandb.identity.site_kernels import (
     DONE,
     MORE_MAPS,
@@ -261,7 +262,10 @@ def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
                     total = 0.0
                     for i in range(n):
                         total += room.cost[room.column_of[i]]
-                    if total <= most:
+                    if total <= most and may_be_shifted(
+                        room.reduced[:n], room.placed[:n], ends, reduced, reduced_box, largest,
+                        (within + moved) ** 2,
+                    ):  # fmt: skip
                         return DONE, True
     return DONE, False
 

@@ -25,6 +25,11 @@ in a. `near_pairs` says yes only where it has found such a basis and pairing.
   displacements. So every site has one of its kind within 2 r, all can be paired so, and the pairing
   of least squares has a mean square below q^2 + r^2.
 
+- Taking the displacement of that site off again is a shift shorter than r, which leaves every site
+  less than r from the one it is paired with, one image of it, and all together a mean square below
+  q^2. Boxes of shifts in which some site has no such partner, or all together too large a mean
+  square, are left out, halved and halved again; with none left there is no such shift.
+
 The bound holds unless some basis and some laying of site on site meets all that. The number of
 sites, and those of each kind, must agree too. Both directions are tried. The volumes that a recipe
 brings together stay out of all this, as everything is in units of (V/n)^(1/3).

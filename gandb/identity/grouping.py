@@ -61,9 +61,9 @@ class Effort:
     """
 
     full: int = 50
-    tries: int = 4
+    tries: int = 100
     neighbours: int = 12
-    worth: int = 64
+    worth: int = 16
     probes: int = 32
     refuted: int = 2_000_000
     batch: int = 4096

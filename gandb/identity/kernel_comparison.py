@@ -11,7 +11,7 @@ from gandb.identity.cells import Cells
 from gandb.identity.matching import fit_pairs, measure_pairs
 from gandb.identity.recipes import MatchRecipe
 
-LEVELS = ((0.01, 0.02), (0.005, 0.01))
+LEVELS = ((0.004, 0.2), (0.004, 0.1), (0.003, 0.04))
 """Strain, and displacement in units of (volume / sites)^(1/3), of tight duplicates."""
 
 _COMMON = 1.5

@@ -36,6 +36,7 @@ KIND = "import_candidates"
 _FACTS = ("reduced_formula", "chemical_system", "anonymous_formula", "elements", "n_elements",
           "n_atoms")  # fmt: skip
 _STANDARD = (SYMPREC,)
+_LOGGED = 200  # rejects that a job's log names
 
 
 def candidates_job(
@@ -90,10 +91,22 @@ def candidates_job(
 def import_candidates(context: Context) -> Outcome:
     """Read the files and hand over the merge."""
     parts = prepare_all(context)
+    _log_rejects(context, parts)
     card = _card(context.job.spec)
     context.store.files.put_blob(card)
     taken = _Candidates.of(context, parts, card)
     return Outcome(taken.merge, taken.result, MEMORY)
+
+
+def _log_rejects(context: Context, parts: Parts) -> None:
+    """Say in the job's log what was turned away, and why."""
+    if not parts.counts["rejects"]:
+        return
+    for row in parts.read(["rejects"])["rejects"].slice(0, _LOGGED).to_pylist():
+        context.log(f"rejected {row['file']} record {row['line']}: {row['reason']}", "warning")
+    if (more := parts.counts["rejects"] - _LOGGED) > 0:
+        context.log(f"{more:,} more were rejected; check the files by importing them as a source",
+                    "warning")  # fmt: skip
 
 
 def _card(spec: Mapping[str, Any]) -> bytes:

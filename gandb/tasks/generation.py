@@ -310,9 +310,14 @@ def _share(flags: np.ndarray) -> float:
     return float(flags.mean()) if len(flags) else 0.0
 
 
-def sample_grid(n: int) -> list[int]:
-    """Return the sample numbers at which uniqueness is told: 1, 2, 5 times powers of ten, and n."""
-    steps = [m * 10**e for e in range(3, 12) for m in (1, 2, 5)]
+def sample_grid(n: int, first: int = 3) -> list[int]:
+    """Return the sample numbers at which uniqueness is told: 1, 2, 5 times powers of ten, and n.
+
+    Args:
+        n: how many samples there are.
+        first: the first power of ten.
+    """
+    steps = [m * 10**e for e in range(first, 12) for m in (1, 2, 5)]
     return sorted({s for s in steps if s < n} | {n})
 
 

@@ -54,7 +54,7 @@ def reference_spec(store: Store, checkpoint: data.Checkpoint, text: str) -> dict
 
     Raises:
         NotFoundError: there is no such thing.
-        UsageError: it has no training split.
+        UsageError: it has no training split, or it is the checkpoint itself.
     """
     if text == ENTRIES:
         with store.read() as connection:
@@ -77,6 +77,11 @@ def reference_spec(store: Store, checkpoint: data.Checkpoint, text: str) -> dict
     if "@" in text and ":" not in text:
         return {"version": str(resolve(store, text).id), "split": None}
     other = data.find_checkpoint(store, text)
+    if other.id == checkpoint.id:
+        raise UsageError(
+            f"the candidates of {text} are all known against themselves; to leave out those made "
+            "since, compare with: --against earlier"
+        )
     return {"jobs": [str(i) for i in generation_jobs(store, other)]}
 
 

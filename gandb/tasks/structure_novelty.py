@@ -333,7 +333,7 @@ class _Judged:
         _, first = np.unique(self.representative[rows], return_index=True)
         values = [
             ("structure_uniqueness", at, float((order[first] < at).sum() / at))
-            for at in sample_grid(n)
+            for at in sample_grid(n, first=1)
         ]
         values.append(("structure_uniqueness_greedy", n, self.greedy / n))
         novel = np.unique(self.representative[rows][self.level[rows] > KNOWN])
