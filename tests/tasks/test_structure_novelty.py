@@ -315,7 +315,7 @@ def sampled(rng: np.random.Generator, n: int = 60) -> list[Cell]:
 
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structure_novelty, "sample_grid", lambda n: list(range(1, n + 1)))
+    monkeypatch.setattr(structure_novelty, "sample_grid", lambda n, first: list(range(1, n + 1)))
 
 
 def check_uniqueness(
