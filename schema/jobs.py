@@ -20,7 +20,7 @@ job = sa.Table(
     "job",
     metadata,
     own_id("Content id of kind, specification, inputs and seed."),
-    column("kind", sa.Text(), "import, train, generate or novelty.", provenance="user"),
+    column("kind", sa.Text(), "import, train, generate, identify and others.", provenance="user"),
     column("spec", Json, "All that the result depends on.", provenance="user"),
     reference("dataset_version_id", "dataset_version.id", "What it reads.", nullable=True),
     reference(
