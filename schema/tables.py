@@ -16,6 +16,8 @@ from gandb.schema.datasets import (
     dataset_base,
     dataset_change,
     dataset_number,
+    dataset_parent,
+    dataset_tag,
     dataset_version,
 )
 from gandb.schema.identity import (
@@ -43,10 +45,13 @@ from gandb.schema.models import (
     generation_event,
     model,
 )
+from gandb.schema.sharing import access_token, bundle, publication, published, statement
 from gandb.schema.structures import structure, structure_symmetry
 
 __all__ = [
+    "access_token",
     "blob",
+    "bundle",
     "candidate",
     "candidate_novelty",
     "candidate_record",
@@ -59,6 +64,8 @@ __all__ = [
     "dataset_base",
     "dataset_change",
     "dataset_number",
+    "dataset_parent",
+    "dataset_tag",
     "dataset_version",
     "entry",
     "entry_alias",
@@ -71,12 +78,15 @@ __all__ = [
     "metadata",
     "metric",
     "model",
+    "publication",
+    "published",
     "recipe",
     "setting",
     "snapshot_entry",
     "snapshot_file",
     "snapshot_reject",
     "source_snapshot",
+    "statement",
     "structure",
     "structure_key",
     "structure_symmetry",

@@ -29,6 +29,7 @@ from gandb.schema.tables import (
     dataset_base,
     dataset_change,
     dataset_number,
+    dataset_parent,
     dataset_version,
     entry,
 )
@@ -242,6 +243,9 @@ def create(
             "n_compositions": len(np.unique(_as_keys(selection.composition_ids))),
         }
         if tx.insert_new(dataset_version, row):
+            if parent is not None:
+                own = {"version_id": version_id, "position": 0, "parent_id": parent.id}
+                tx.execute(dataset_parent.insert(), own)
             _write_changes(tx, version_id, members, parent, split)
         number = parent.number + 1 if parent else 1
         dataset_id = content_id(Domain.DATASET, name.encode())

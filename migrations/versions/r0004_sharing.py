@@ -1,0 +1,124 @@
+"""Sharing: the graph of dataset versions, tags, bundles, statements that differ, publications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+_JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+_TEXTS: sa.ARRAY[str] = sa.ARRAY(sa.Text())
+_Key = tuple[list[str], dict[str, str]]
+
+
+def _create(name: str, bulk: bool, key: _Key, *columns: sa.Column[Any]) -> None:
+    """Create a table; references, and keys of bulk tables, are physical on PostgreSQL alone."""
+    postgres = op.get_bind().dialect.name == "postgresql"
+    names, references = key
+    constraints: list[Any] = [] if bulk and not postgres else [sa.PrimaryKeyConstraint(*names)]
+    if postgres:
+        constraints += [sa.ForeignKeyConstraint([c], [t]) for c, t in references.items()]
+    op.create_table(name, *columns, *constraints)
+
+
+def _uuid(name: str, nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.Uuid(), nullable=nullable)
+
+
+def _text(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Text(), nullable=False)
+
+
+def _moment(name: str, nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.DateTime(), nullable=nullable)
+
+
+def upgrade() -> None:
+    """Add the tables; every version with a parent enters the graph."""
+    op.add_column("dataset_number", sa.Column("removed_at", sa.DateTime(), nullable=True))
+    version = "dataset_version.id"
+    _create(
+        "dataset_parent",
+        False,
+        (["version_id", "position"], {"version_id": version, "parent_id": version}),
+        _uuid("version_id"),
+        sa.Column("position", sa.SmallInteger(), nullable=False, autoincrement=False),
+        _uuid("parent_id"),
+    )
+    op.execute(
+        "INSERT INTO dataset_parent (version_id, position, parent_id) "
+        "SELECT id, 0, parent_id FROM dataset_version WHERE parent_id IS NOT NULL"
+    )
+    _create(
+        "dataset_tag",
+        False,
+        (
+            ["dataset_id", "tag", "origin", "version_id"],
+            {"dataset_id": "dataset.id", "version_id": version},
+        ),
+        _uuid("dataset_id"),
+        _text("tag"),
+        _text("origin"),
+        _uuid("version_id"),
+        _text("message"),
+        _moment("created_at"),
+    )
+    _create(
+        "bundle",
+        False,
+        (["sha256"], {}),
+        _text("sha256"),
+        _text("origin"),
+        sa.Column("selection", _JSON, nullable=False),
+        sa.Column("report", _JSON, nullable=False),
+        _moment("merged_at"),
+    )
+    _create(
+        "statement",
+        False,
+        (["relation", "subject", "attribute", "origin", "value"], {}),
+        *(_text(name) for name in ("relation", "subject", "attribute", "origin", "value")),
+    )
+    _create(
+        "publication",
+        False,
+        (["name"], {"dataset_version_id": version, "checkpoint_id": "checkpoint.id"}),
+        _text("name"),
+        _uuid("dataset_version_id", nullable=True),
+        _uuid("checkpoint_id", nullable=True),
+        sa.Column("public", sa.Boolean(), nullable=False),
+        _moment("created_at"),
+    )
+    _create(
+        "published",
+        True,
+        (
+            ["publication", "id"],
+            {
+                "publication": "publication.name",
+                "structure_id": "structure.id",
+                "composition_id": "composition.id",
+            },
+        ),
+        _text("publication"),
+        _uuid("id"),
+        _uuid("structure_id"),
+        _uuid("composition_id"),
+    )
+    _create(
+        "access_token",
+        False,
+        (["sha256"], {}),
+        _text("sha256"),
+        _text("label"),
+        sa.Column("publications", _TEXTS, nullable=True),
+        _moment("created_at"),
+        _moment("revoked_at", nullable=True),
+    )
