@@ -1,36 +1,40 @@
-"""CIF, against pymatgen, ASE's crystals of known settings, and a search for the space group."""
+"""CIF: real files, blocks, ids, round trips and broken texts, against pymatgen."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import math
 import os
 import random
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from ase.spacegroup import crystal as ase_crystal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
-from pymatgen.io.cif import CifParser, CifWriter
+from pymatgen.io.cif import CifWriter
 
-from gandb.core.crystals import Crystal, CrystalError
+from gandb.core.crystals import CrystalError
 from gandb.core.errors import InputError, MissingExtraError
-from gandb.core.species import parse_species
 from gandb.sources import cif_blocks
 from gandb.sources.archives import members
 from gandb.sources.base import Reject
 from gandb.sources.cif import CIF, decode_cif
 from gandb.sources.records import Encoded, Member, Record
+from tests.sources.cif_texts import (
+    MAGNETIC,
+    PLAIN,
+    assert_as_pymatgen,
+    assert_same_sites,
+    cif,
+    decoded,
+    records,
+)
 
 SHARED = Path(
     os.environ.get("GANDB_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")
@@ -42,75 +46,6 @@ ZIPS = (
     "native/aflow/rest-entry/AlCu_pvMn_pv.T0001.A2BC.cif",
 )  # fmt: skip
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real structures are not here")
-
-CUBIC = "{0} {0} {0} 90 90 90"
-CELL_TAGS = [f"_cell_length_{x}" for x in "abc"] + [
-    f"_cell_angle_{x}" for x in ("alpha", "beta", "gamma")
-]
-
-
-def cif(
-    cell: str,
-    atoms: str,
-    stated: str = "",
-    columns: str = "label fract_x fract_y fract_z",
-    name: str = "test",
-) -> str:
-    """Write a CIF: cell parameters, other items, and one loop of atoms."""
-    lines = [f"data_{name}"]
-    lines += [f"{tag} {value}" for tag, value in zip(CELL_TAGS, cell.split(), strict=True)]
-    lines += [stated, "loop_", *(f"_atom_site_{column}" for column in columns.split()), atoms]
-    return "\n".join(lines) + "\n"
-
-
-def decoded(text: str) -> Crystal:
-    return decode_cif(text).crystal()
-
-
-def records(text: str | bytes, name: str = "dir/x.cif") -> list[Record | Reject]:
-    data = text.encode() if isinstance(text, str) else text
-    return list(CIF.read(Member(name, len(data), lambda: io.BytesIO(data))))
-
-
-def by_pymatgen(text: str) -> Structure:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        parser = CifParser.from_str(text, frac_tolerance=0)
-        [structure] = parser.parse_structures(primitive=False)
-    return structure
-
-
-def shares(text: str) -> dict[str, float]:
-    """What sits on a site, as pymatgen's dictionary says it."""
-    return {str(o): round(o.occupancy, 6) for o in parse_species(text)}
-
-
-def assert_same_sites(
-    found: Crystal, species: list[Any], coords: np.ndarray, *, within: float = 2e-5
-) -> None:
-    """Hold sites against others in any order; ``within`` is in Å."""
-    assert len(found) == len(species)
-    apart = found.frac_coords[:, None] - coords[None]
-    apart -= np.rint(apart)
-    distances = np.linalg.norm(apart @ found.lattice, axis=2)
-    nearest = distances.argmin(axis=1)
-    assert sorted(nearest) == list(range(len(species)))
-    assert distances.min(axis=1).max() < within
-    for mine, other in enumerate(nearest):
-        if isinstance(species[other], str):
-            assert found.species[mine] == species[other]
-        else:
-            theirs = {str(s): round(n, 6) for s, n in species[other].items()}
-            assert shares(found.species[mine]) == theirs
-
-
-def assert_as_pymatgen(text: str, *, within: float = 2e-5) -> None:
-    found, structure = decoded(text), by_pymatgen(text)
-    assert np.abs(found.lengths - structure.lattice.abc).max() < 1e-6
-    assert np.abs(found.angles - structure.lattice.angles).max() < 1e-6
-    assert math.isclose(found.volume, structure.volume, rel_tol=1e-7)
-    species = [site.species.as_dict() for site in structure]
-    assert_same_sites(found, species, structure.frac_coords, within=within)
 
 
 # --- real files ---------------------------------------------------------------------------
@@ -153,386 +88,6 @@ def test_real_files_agree_with_pymatgen() -> None:
 @pytest.mark.slow
 def test_all_real_files_agree_with_pymatgen() -> None:
     assert check_real(1) == 7_815
-
-
-# --- symmetry -----------------------------------------------------------------------------
-
-
-def assert_as_ase(
-    text: str, number: int, setting: int, basis: dict[str, tuple[float, ...]]
-) -> None:
-    """Hold a structure against ASE's, which knows the operations of the settings of its own."""
-    found = decoded(text)
-    cell = [*found.lengths, *found.angles]
-    made = ase_crystal(
-        list(basis), list(basis.values()), spacegroup=number, setting=setting, cellpar=cell
-    )
-    assert_same_sites(found, made.get_chemical_symbols(), made.get_scaled_positions(), within=0.01)
-
-
-SPINEL = "Mg1 0.125 0.125 0.125\nAl1 0.5 0.5 0.5\nO1 0.2624 0.2624 0.2624"
-SPINEL_1 = "Mg1 0 0 0\nAl1 0.625 0.625 0.625\nO1 0.3874 0.3874 0.3874"
-
-
-@pytest.mark.parametrize(
-    ("stated", "atoms", "setting"),
-    [
-        ("_symmetry_space_group_name_H-M 'F d -3 m :2'", SPINEL, 2),
-        ("_symmetry_space_group_name_H-M 'F d -3 m Z'", SPINEL, 2),
-        ("_space_group_name_H-M_alt 'F d -3 m O2'", SPINEL, 2),
-        ("_symmetry_space_group_name_H-M 'F d -3 m S'", SPINEL_1, 1),
-        ("_symmetry_space_group_name_H-M 'F d -3 m :1'", SPINEL_1, 1),
-        ("_symmetry_space_group_name_Hall '-F 4vw 2vw 3'", SPINEL, 2),
-        ("_space_group_name_Hall 'F 4d 2 3 -1d'", SPINEL_1, 1),
-        # Nothing says which origin is meant but the formula.
-        (
-            "_symmetry_space_group_name_H-M 'F d -3 m'\n_chemical_formula_sum 'Al2 Mg O4'\n"
-            "_cell_formula_units_Z 8",
-            SPINEL,
-            2,
-        ),
-        ("_space_group_IT_number 227\n_chemical_formula_sum 'Al2 Mg O4'", SPINEL_1, 1),
-    ],
-)
-def test_both_origins_of_a_spinel(stated: str, atoms: str, setting: int) -> None:
-    places = [tuple(map(float, line.split()[1:])) for line in atoms.splitlines()]
-    basis = dict(zip(("Mg", "Al", "O"), places, strict=True))
-    assert_as_ase(cif(CUBIC.format("8.08(2)"), atoms, stated), 227, setting, basis)
-
-
-def test_an_origin_that_nothing_tells_is_refused() -> None:
-    text = cif(CUBIC.format(5.43), "Si1 0.1 0.1 0.1", "_symmetry_space_group_name_H-M 'F d -3 m'")
-    with pytest.raises(CrystalError, match=r"F d -3 m:1 or F d -3 m:2.*give the operations"):
-        decoded(text)
-
-
-HEXAGONAL = ("4.759 4.759 12.991 90 90 120", "Al1 0 0 0.3522\nO1 0.3063 0 0.25")
-RHOMBOHEDRAL = (
-    "5.128 5.128 5.128 55.287 55.287 55.287",
-    "Al1 0.3522 0.3522 0.3522\nO1 0.5563 0.9437 0.25",
-)
-
-
-@pytest.mark.parametrize("setting", [1, 2])
-@pytest.mark.parametrize("named", ["R -3 c", "R -3 c {}", "R -3 c :{}", "R-3c:{}", "167"])
-def test_both_axes_of_corundum(setting: int, named: str) -> None:
-    cell, atoms = HEXAGONAL if setting == 1 else RHOMBOHEDRAL
-    named = named.format("H" if setting == 1 else "R")
-    tag = "_symmetry_Int_Tables_number" if named.isdigit() else "_symmetry_space_group_name_H-M"
-    stated = f"{tag} '{named}'\n_chemical_formula_sum 'Al2 O3'"
-    places = [tuple(map(float, line.split()[1:])) for line in atoms.splitlines()]
-    basis = dict(zip(("Al", "O"), places, strict=True))
-    assert_as_ase(cif(cell, atoms, stated), 167, setting, basis)
-
-
-def test_symmetry_that_cannot_be_read_is_not_taken_for_none() -> None:
-    for stated, reason in (
-        ("_symmetry_space_group_name_Hall 'Q 9'", "Hall symbol 'Q 9'"),
-        ("_symmetry_space_group_name_H-M 'Q 9'", "space group 'Q 9' is not known"),
-        ("_space_group_IT_number 231", "number '231' is not"),
-        ("_space_group_IT_number x", "number 'x' is not"),
-    ):
-        with pytest.raises(CrystalError, match=reason):
-            decoded(cif(CUBIC.format(5), "Fe1 0 0 0", stated))
-    long = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "x+" * 10_000 + ",y,z"
-    with pytest.raises(CrystalError) as caught:
-        decoded(cif(CUBIC.format(5), "Fe1 0 0 0", long))
-    assert len(str(caught.value)) < 400
-
-
-def test_operations_of_another_setting_are_refused() -> None:
-    for cell, setting in ((HEXAGONAL[0], "R"), (RHOMBOHEDRAL[0], "H")):
-        stated = f"_symmetry_space_group_name_H-M 'R -3 c :{setting}'"
-        with pytest.raises(CrystalError, match="do not fit its cell"):
-            decoded(cif(cell, HEXAGONAL[1], stated))
-
-
-@pytest.mark.parametrize("digits", [2, 3, 4, 5, 9])
-def test_rounded_special_positions_are_joined(digits: int) -> None:
-    third, other = f"{1 / 3:.{digits}f}", f"{2 / 3:.{digits}f}"
-    atoms = f"Zn1 {third} {other} 0\nO1 {third} {other} 0.3819"
-    text = cif("3.25 3.25 5.207 90 90 120", atoms, "_symmetry_space_group_name_H-M 'P 63 m c'")
-    found = decoded(text)
-    made = ase_crystal(
-        ["Zn", "O"],
-        [(1 / 3, 2 / 3, 0), (1 / 3, 2 / 3, 0.3819)],
-        spacegroup=186,
-        cellpar=[3.25, 3.25, 5.207, 90, 90, 120],
-    )
-    assert_same_sites(found, made.get_chemical_symbols(), made.get_scaled_positions(), within=1e-7)
-
-
-def test_atoms_beside_a_mirror_stay_two() -> None:
-    stated = "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\nx,y,-z"
-    columns = "label fract_x fract_y fract_z occupancy"
-    found = decoded(cif("5 5 5 90 90 90", "O1 0 0 0.02 0.5\nFe1 .5 .5 .5 1", stated, columns))
-    assert found.species == ("O:0.5", "O:0.5", "Fe")
-
-
-def test_operations_that_are_no_group_are_refused() -> None:
-    for operations, reason in (
-        ("x,y,z\n-y,x,z", "no group"),
-        ("x,y,z\nx,x,z", "no rotation"),
-        ("x,y,z\nx+q,y,z", "cannot be read"),
-        ("x,y,z\nx,y", "cannot be read"),
-        ("x,y,z\n" + "\n".join(f"x,y,z+{k}/2000" for k in range(1_001)), "more than 400"),
-    ):
-        stated = f"loop_\n_symmetry_equiv_pos_as_xyz\n{operations}"
-        with pytest.raises(CrystalError, match=reason):
-            decoded(cif(CUBIC.format(5), "Fe1 0.1 0.2 0.3", stated))
-
-
-def test_one_operation_beside_a_larger_group_is_decided_by_the_formula() -> None:
-    """Language models write the symbol of the group with the identity alone."""
-    stated = (
-        "_symmetry_space_group_name_H-M 'F m -3 m'\nloop_\n_symmetry_equiv_pos_as_xyz\n'x, y, z'\n"
-    )
-    atoms = "Na1 0 0 0\nCl1 0.5 0.5 0.5"
-    few = cif(
-        CUBIC.format(5.64),
-        atoms,
-        stated + "_chemical_formula_sum 'Na4 Cl4'\n_cell_formula_units_Z 4",
-    )
-    assert decoded(few).amounts == {"Na": 4.0, "Cl": 4.0}
-    whole = cif(
-        "5 5 7 90 90 90",
-        atoms,
-        stated.replace("F m -3 m", "P 4/m m m") + "_chemical_formula_sum 'Na Cl'",
-    )
-    assert decoded(whole).amounts == {"Na": 1.0, "Cl": 1.0}
-    with pytest.raises(CrystalError, match="its symmetry may be"):
-        decoded(cif(CUBIC.format(5.64), atoms, stated))
-
-
-def test_every_group_of_the_tables_gives_its_own_number_back() -> None:
-    import gemmi
-    from moyopy import Cell, MoyoDataset
-
-    for number in range(1, 231, 3):
-        group = gemmi.find_spacegroup_by_number(number)
-        system = group.crystal_system_str()
-        cell = {
-            "triclinic": "5.1 6.2 7.3 81 97 104",
-            "monoclinic": "5.1 6.2 7.3 90 97 90",
-            "orthorhombic": "5.1 6.2 7.3 90 90 90",
-            "tetragonal": "5.1 5.1 7.3 90 90 90",
-            "trigonal": "5.1 5.1 7.3 90 90 120",
-            "hexagonal": "5.1 5.1 7.3 90 90 120",
-            "cubic": "9.1 9.1 9.1 90 90 90",
-        }[system]
-        atoms = "Fe1 .137 .331 .219\nO1 .411 .076 .288\nS1 .263 .187 .431"
-        found = decoded(cif(cell, atoms, f"_symmetry_space_group_name_H-M '{group.xhm()}'"))
-        assert len(found) == 3 * len(group.operations())
-        numbers = [26 if s == "Fe" else 8 if s == "O" else 16 for s in found.species]
-        data = MoyoDataset(Cell(found.lattice.tolist(), found.frac_coords.tolist(), numbers))
-        assert data.number == number
-
-
-# --- atoms --------------------------------------------------------------------------------
-
-PLAIN = "label type_symbol fract_x fract_y fract_z occupancy"
-STATES = "loop_\n_atom_type_symbol\n_atom_type_oxidation_number\n"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        cif(
-            CUBIC.format("3.905(1)"),
-            "Sr1 Sr2+ 0 0 0 0.7\nLa1 La3+ 0 0 0 0.3\nTi1 Ti4+ 0.5 0.5 0.5 1\nO1 O2- 0.5 0.5 0 .95",
-            "_symmetry_space_group_name_H-M 'P m -3 m'\n"
-            + STATES
-            + "Sr2+ 2\nLa3+ 3\nTi4+ 4\nO2- -2\n",
-            PLAIN,
-        ),
-        cif(
-            "4 5 6 80 90 100",
-            "Fe1 Fe 0.1 0.2 0.3 1.0(0)\nO1 O 0.5(1) 0.25(12) -0.125(3) 1",
-            "",
-            PLAIN,
-        ),
-        cif(
-            "4 5 6 90 90 90",
-            "Fe1 Fe2+ 0 0 0 0.5\nFe2 Fe3+ 0 0 0 0.5\nO1 O2- 0.5 0.5 0.5 1.0",
-            STATES + "Fe2+ 2\nFe3+ 3\nO2- -2\n",
-            PLAIN,
-        ),
-    ],
-)
-def test_disorder_and_oxidation_states_as_pymatgen_has_them(text: str) -> None:
-    assert_as_pymatgen(text)
-
-
-@pytest.mark.parametrize(
-    ("label", "kind", "species"),
-    [
-        ("Fe1", None, "Fe"), ("Fe1A", None, "Fe"), ("O1W", None, "O"), ("AL1", None, "Al"),
-        ("OW1", None, "O"), ("C12", None, "C"), ("D1", None, "D"), ("X", "Fe3+", "Fe3+"),
-        ("X", "Fe+3", "Fe3+"), ("X", "O2-", "O2-"), ("X", "FE", "Fe"), ("X", "Ti0+", "Ti0+"),
-        ("X", "T", "T"), ("Cu1", "?", "Cu"), ("X", "'Cl1-'", "Cl-"), ("X", "Fe2.5+", "Fe2.5+"),
-    ],
-)  # fmt: skip
-def test_what_an_atom_is(label: str, kind: str | None, species: str) -> None:
-    columns = "label fract_x fract_y fract_z"
-    atom = f"{label} 0 0 0"
-    if kind is not None:
-        columns, atom = PLAIN, f"{label} {kind} 0 0 0 1"
-    assert decoded(cif("4 5 6 90 90 90", atom, "", columns)).species == (species,)
-
-
-@pytest.mark.parametrize(
-    ("label", "kind"),
-    [("CA1", None), ("Wat1", None), ("Q1", None), ("X1", "X"), ("OH1", "OH"), ("M", "Wat"),
-     ("N1", "NH4"), ("Xx", "Xx3+"), ("1", None), ("Fe1", "Fe99+")],
-)  # fmt: skip
-def test_what_is_no_element_is_refused(label: str, kind: str | None) -> None:
-    columns = "label fract_x fract_y fract_z"
-    atom = f"{label} 0 0 0"
-    if kind is not None:
-        columns, atom = PLAIN, f"{label} {kind} 0 0 0 1"
-    with pytest.raises(CrystalError, match=r"element|may be|oxidation"):
-        decoded(cif("4 5 6 90 90 90", atom, "", columns))
-
-
-def test_the_formula_tells_what_a_label_means() -> None:
-    stated = "_chemical_formula_sum 'Ca O'"
-    text = cif("4 5 6 90 90 90", "CA1 0 0 0\nO1 .5 .5 .5", stated)
-    assert decoded(text).species == ("O", "Ca")
-
-
-def test_dummies_and_empty_sites_are_left_out() -> None:
-    columns = f"{PLAIN} calc_flag"
-    atoms = "Fe1 Fe 0 0 0 1 d\nO1 O . . . 1 dum\nO2 O .5 .5 .5 0 d\n. . . . . . ."
-    assert decoded(cif("4 5 6 90 90 90", atoms, "", columns)).species == ("Fe",)
-
-
-@pytest.mark.parametrize(
-    ("cell", "atoms", "reason"),
-    [
-        ("4 5 6 90 90 90", "Fe1 Fe ? 0 0 1", "a coordinate is unknown"),
-        ("4 5 6 90 90 90", "Fe1 Fe 0 0 x 1", "no number"),
-        ("4 5 6 90 90 90", "Fe1 Fe 0 0 0,5 1", "no number"),
-        ("4 5 6 90 90 90", "Fe1 Fe 0 0 nan 1", "no number"),
-        ("4 5 6 90 90 90", "Fe1 Fe 0 0 0 ?", "occupancy is '\\?'"),
-        ("4 5 6 90 90 90", "Fe1 Fe 0 0 0 -0.5", "occupancy is '-0.5'"),
-        ("4 5 6 90 90 90", "Fe1 Fe 0 0 0 0.7\nNi1 Ni 0 0 0 0.7", "at one place"),
-        ("4 5 6 90 90 90", "Fe1 Fe 0 0 0 1.2", "occupied 1.2 times"),
-        ("4 5 6 90 90 90", "Fe1 Fe 0 0 0 1\nFe2 Fe 0 0 0 1", "at one place"),
-        ("4 5 6 90 90 90", "Fe1 Fe 0 0 0 0", "empty"),
-        ("0 5 6 90 90 90", "Fe1 Fe 0 0 0 1", "_cell_length_a is 0"),
-        ("nan 5 6 90 90 90", "Fe1 Fe 0 0 0 1", "_cell_length_a is 'nan'"),
-        ("? 5 6 90 90 90", "Fe1 Fe 0 0 0 1", "_cell_length_a is not given"),
-        ("4 -5 6 90 90 90", "Fe1 Fe 0 0 0 1", "_cell_length_b is -5"),
-        ("4 5 6e5 90 90 90", "Fe1 Fe 0 0 0 1", "at most 1,000"),
-        ("4 5 6 90 90 180", "Fe1 Fe 0 0 0 1", "gamma is 180"),
-        ("4 5 6 60 60 120", "Fe1 Fe 0 0 0 1", "no volume"),
-        ("4 5 6 10 60 120", "Fe1 Fe 0 0 0 1", "no volume"),
-    ],
-)
-def test_what_is_wrong_is_said(cell: str, atoms: str, reason: str) -> None:
-    with pytest.raises(CrystalError, match=reason):
-        decoded(cif(cell, atoms, "", PLAIN))
-
-
-def test_too_many_atoms_are_refused() -> None:
-    atoms = "\n".join(f"Fe{k} 0 0 {k / 20_000}" for k in range(10_001))
-    with pytest.raises(CrystalError, match="at most 10,000"):
-        decoded(cif("4 5 600 90 90 90", atoms))
-    atoms = "\n".join(f"Fe{k} 0.1 {k / 300:.5f} 0.3" for k in range(300))
-    with pytest.raises(CrystalError, match="10,000 sites by its symmetry"):
-        decoded(cif(CUBIC.format(50), atoms, "_symmetry_space_group_name_H-M 'F m -3 m'"))
-
-
-def test_cartesian_coordinates() -> None:
-    structure = Structure(
-        Lattice.from_parameters(4, 5, 6, 80, 95, 103),
-        ["Fe", "O"],
-        [[0.1, 0.2, 0.3], [0.5, 0.6, 0.7]],
-    )
-    to_fractional = structure.lattice.inv_matrix.T
-    rows = "\n".join(
-        f"_atom_sites.fract_tran_matrix[{i + 1}][{j + 1}] {to_fractional[i, j]:.10f}"
-        for i in range(3)
-        for j in range(3)
-    )
-    stated = rows.replace("[", "").replace("]", "").replace("matrix", "matrix_")
-    atoms = "\n".join(
-        f"{s.species_string} {s.species_string} " + " ".join(f"{x:.9f}" for x in s.coords)
-        for s in structure
-    )
-    columns = "label type_symbol Cartn_x Cartn_y Cartn_z"
-    found = decoded(cif("4 5 6 80 95 103", atoms, stated, columns))
-    assert_same_sites(found, ["Fe", "O"], structure.frac_coords, within=1e-6)
-    with pytest.raises(CrystalError, match="axes are not stated"):
-        decoded(cif("4 5 6 80 95 103", atoms, "", columns))
-    found = decoded(cif("4 5 8 90 90 90", "O O 1 2 6", "", columns))
-    assert found.frac_coords.tolist() == [[0.25, 0.4, 0.75]]
-
-
-def test_mmcif_spells_its_tags_with_dots() -> None:
-    text = (
-        cif("4 5 8 90 90 90", "O1 O 1 2 6", "", "id type_symbol Cartn_x Cartn_y Cartn_z")
-        .replace("_cell_", "_cell.")
-        .replace("_atom_site_", "_atom_site.")
-    )
-    assert decoded(text).species == ("O",)
-
-
-def test_modulated_structures_are_refused() -> None:
-    for stated in (
-        "_cell_modulation_dimension 1",
-        "loop_\n_cell_wave_vector_seq_id\n_cell_wave_vector_x\n1 0.31",
-        "_space_group_ssg_name 'P m (0 0 g)'",
-    ):
-        with pytest.raises(CrystalError, match="modulated"):
-            decoded(cif("4 5 6 90 90 90", "Fe1 0 0 0", stated))
-
-
-MAGNETIC = """loop_
-_space_group_symop_magn_operation.id
-_space_group_symop_magn_operation.xyz
-1 x,y,z,+1
-2 -x,-y,-z,+1
-loop_
-_space_group_symop_magn_centering.id
-_space_group_symop_magn_centering.xyz
-1 x,y,z,+1
-2 x+1/2,y+1/2,z,-1
-loop_
-_atom_site_moment.label
-_atom_site_moment.crystalaxis_x
-_atom_site_moment.crystalaxis_y
-_atom_site_moment.crystalaxis_z
-Mn1 1.0(1) 2.0 3.0
-"""
-
-
-def test_magnetic_moments_as_pymatgen_has_them() -> None:
-    text = cif(
-        "4 5 6 90 100 90",
-        "Mn1 Mn 0 0 0 1\nO1 O 0.1 0.2 0.3 1",
-        "_space_group_magn.number_BNS 2.7\n" + MAGNETIC,
-        PLAIN,
-    )
-    found, structure = decoded(text), by_pymatgen(text)
-    assert_same_sites(
-        found, [s.species_string.split(",")[0] for s in structure], structure.frac_coords
-    )
-    for place, moment in zip(found.frac_coords, found.properties["magmom"], strict=True):
-        [near] = [
-            s for s in structure if s.lattice.get_distance_and_image(s.frac_coords, place)[0] < 1e-4
-        ]
-        theirs = near.properties["magmom"]
-        assert np.allclose(getattr(theirs, "global_moment", theirs), moment, atol=1e-6)
-
-
-def test_moments_without_a_magnetic_group_are_refused() -> None:
-    moments = MAGNETIC[MAGNETIC.index("loop_\n_atom_site_moment") :]
-    stated = "_symmetry_space_group_name_H-M 'P -1'\n" + moments
-    with pytest.raises(CrystalError, match="magnetic"):
-        decoded(cif("4 5 6 90 100 90", "Mn1 0 0 0", stated))
-    found = decoded(cif("4 5 6 90 90 90", "Mn1 0 0 0", moments))
-    assert found.properties["magmom"] == ([1.0, 2.0, 3.0],)
 
 
 # --- the text -----------------------------------------------------------------------------

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import random
-import sys
-import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gandb.core.errors import InputError, MissingExtraError, NotFoundError, UsageError
-from gandb.sources import live_aflow, live_mp
-from gandb.sources.http import Patience, Session
+from gandb.core.errors import InputError, NotFoundError, UsageError
 from gandb.sources.live import LIVE, LiveSource, live_source
 from gandb.sources.paging import Page, Query
 from tests.sources import replay
+from tests.sources.live_client import KEY, lend_client, quick
 from tests.sources.replay import PRANKS, TROUBLES, Replay, Script, Style
-
-KEY = "k" * 32
-QUICK = Patience(tries=12, unfit_tries=12, connect_timeout=2.0, read_timeout=0.4)
 
 # "hang" costs a real time-out each; it has tests of its own.
 SWIFT = tuple(t for t in TROUBLES if t != "hang")
-
-
-def quick(**more: Any) -> Session:
-    """A session that does not really wait."""
-    return Session(QUICK, sleep=lambda _: None, chance=random.Random(0), **more)
 
 
 def structures(count: int) -> list[dict[str, Any]]:
@@ -114,66 +102,7 @@ COUNTED = [name for name in STYLES if name != "aflow"]
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MP_API_KEY", KEY)
-
-
-@pytest.fixture(autouse=True)
-def mp_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Materials Project's client: the real one where it is installed, else what it does here.
-
-    The real one brings some 300 MB; its part in this is to turn a search into one request.
-    """
-    if importlib.util.find_spec("mp_api") is not None:
-        return
-
-    class MPRestError(Exception):
-        pass
-
-    class SummaryRester:
-        def __init__(self, *, api_key: str, endpoint: str, session: Any, **_: Any) -> None:
-            assert len(api_key) == 32
-            self.endpoint, self.session = f"{endpoint}materials/summary/", session
-            self.session.headers["x-api-key"] = api_key
-            self._get_heartbeat_info(endpoint)
-
-        def search(
-            self,
-            *,
-            elements: list[str] | None = None,
-            energy_above_hull: tuple[float, float] | None = None,
-            deprecated: bool | None = None,
-            fields: list[str] | None,
-            all_fields: bool,
-            num_chunks: int,
-            chunk_size: int,
-            _page: int,
-            _sort_fields: str,
-        ) -> list[dict[str, Any]]:
-            asked: dict[str, Any] = {"_page": _page, "_sort_fields": _sort_fields}
-            if fields:
-                if "no_such_field" in fields:
-                    raise MPRestError("invalid fields requested: ['no_such_field']")
-                asked["_fields"] = ",".join(fields)
-            if elements:
-                asked["elements"] = ",".join(elements)
-            if energy_above_hull:
-                asked["energy_above_hull_min"], asked["energy_above_hull_max"] = energy_above_hull
-            if deprecated is not None:
-                asked["deprecated"] = deprecated
-            asked["_limit"] = asked["_per_page"] = chunk_size
-            reply = self.session.get(
-                url=self.endpoint, verify=True, params=asked, timeout=20, headers={}
-            )
-            assert reply.status_code == 200
-            return list(json.loads(reply.text)["data"])
-
-    for name in ("mp_api", "mp_api.client", "mp_api.client.core", "mp_api.client.routes"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    materials = types.ModuleType("mp_api.client.routes.materials")
-    summary: Any = types.ModuleType("mp_api.client.routes.materials.summary")
-    errors: Any = types.ModuleType("mp_api.client.core.exceptions")
-    summary.SummaryRester, errors.MPRestError = SummaryRester, MPRestError
-    for module in (materials, summary, errors):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+    lend_client(monkeypatch)
 
 
 def records_of(data: bytes) -> list[Mapping[str, Any]]:
@@ -487,125 +416,6 @@ def test_links_that_go_by_paths(cut: int | None) -> None:
         server.style = replay.optimade(prefix="/other")
         with pytest.raises(InputError, match="status 404"):
             list(LIVE["optimade"].pages(query, session))
-
-
-# --- what is asked --------------------------------------------------------------------------
-
-
-def test_oqmd_is_asked_in_its_own_terms() -> None:
-    with Replay([], replay.oqmd).running() as server, quick() as session:
-        words = "element_set=(Al-Fe),O AND composition=Fe-O AND stability<=0 AND icsd=True"
-        query = Query(f"{server.url}/oqmdapi", words, ("name", "delta_e"), 10, None)
-        list(LIVE["oqmd"].pages(query, session))
-        assert replay.query_of(server.asked[0][0]) == {
-            "filter": "element_set=(Al-Fe),O AND stability<=0",
-            "composition": "Fe-O",
-            "icsd": "True",
-            "fields": "name,delta_e,entry_id",
-            "limit": "10",
-            "offset": "0",
-        }
-
-
-def test_aflow_is_asked_in_one_matchbook() -> None:
-    with Replay([], replay.aflux()).running() as server, quick() as session:
-        query = Query(
-            f"{server.url}/API/aflux/", "species(Na:K,Cl),Egap(1*,*5)", ("Egap",), 10, None
-        )
-        list(LIVE["aflow"].pages(query, session))
-        assert server.asked[0][0] == (
-            "/API/aflux/?auid,species(Na:K,Cl),Egap(1*,*5),aurl,Egap,$paging(1,10),format(json)"
-        )
-
-
-@pytest.mark.parametrize("words", ["paging(2,3)", "Egap(1*),$paging(0)", "format(html),Egap"])
-def test_aflow_pages_are_not_the_filters(words: str) -> None:
-    query = Query("https://aflow.org/API/aflux", words, (), 10, None)
-    with quick() as session, pytest.raises(UsageError, match="directive of its own"):
-        live_aflow.pages(query, session)
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (None, {}),
-        (" ", {}),
-        ("elements=Li, O", {"elements": ["Li", "O"]}),
-        ("elements=Li", {"elements": ["Li"]}),
-        ("chemsys=Li-O", {"chemsys": "Li-O"}),
-        ("chemsys=Li-O,Fe-O", {"chemsys": ["Li-O", "Fe-O"]}),
-        ("num_elements=2..4&is_stable=TRUE", {"num_elements": (2, 4), "is_stable": True}),
-        ("energy_above_hull=0..0.05", {"energy_above_hull": (0, 0.05)}),
-        ("spacegroup_number=225,227", {"spacegroup_number": [225, 227]}),
-        ('{"band_gap": [0.1, 2]}', {"band_gap": [0.1, 2]}),
-    ],
-)
-def test_a_search_of_the_materials_project(text: str | None, found: dict[str, Any]) -> None:
-    assert live_mp.search_of(text) == found
-
-
-@pytest.mark.parametrize(
-    "text", ["elements", "=1", "a=", "a=1&a=2", "{", "fields=x", "_page=1", "n=a..b", "1a=2"]
-)
-def test_what_is_no_search_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="filter"):
-        live_mp.search_of(text)
-
-
-def test_the_materials_project_is_asked_with_the_key_in_a_header() -> None:
-    with Replay([], replay.mp(KEY)).running() as server, quick() as session:
-        words = "elements=Li,O&energy_above_hull=0..0.05&deprecated=false"
-        query = Query(server.url, words, ("nsites", "material_id"), 10, None)
-        (page,) = LIVE["mp"].pages(query, session)
-        address, headers = server.asked[0]
-        assert headers["X-API-KEY"] == KEY
-        assert KEY not in address
-        assert KEY not in page.url
-        asked = replay.query_of(address)
-        assert asked.pop("_per_page") == asked.pop("_limit") == "10"
-        assert asked == {
-            "elements": "Li,O",
-            "energy_above_hull_min": "0",
-            "energy_above_hull_max": "0.05",
-            "deprecated": "false",
-            "_fields": "material_id,nsites",
-            "_page": "1",
-            "_sort_fields": "material_id",
-        }
-
-
-def test_without_a_good_key_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MP_API_KEY", "wrong-key")
-    with Replay([], replay.mp(KEY)).running() as server, quick() as session:
-        query = Query(server.url, None, (), 10, None)
-        with pytest.raises(InputError, match="check the key in MP_API_KEY") as caught:
-            list(LIVE["mp"].pages(query, session))
-        assert "wrong-key" not in str(caught.value)
-        monkeypatch.delenv("MP_API_KEY")
-        with pytest.raises(UsageError, match="set MP_API_KEY"):
-            LIVE["mp"].pages(query, session)
-        monkeypatch.setenv("MP_API_KEY", KEY)
-        elsewhere = Query("https://example.org", None, (), 10, None)
-        with pytest.raises(UsageError, match=r"goes to materialsproject\.org only"):
-            LIVE["mp"].pages(elsewhere, session)
-
-
-def test_fields_that_the_materials_project_does_not_have() -> None:
-    with Replay([], replay.mp(KEY)).running() as server, quick() as session:
-        query = Query(server.url, None, ("no_such_field",), 10, None)
-        with pytest.raises(UsageError, match="no_such_field"):
-            list(LIVE["mp"].pages(query, session))
-        query = Query(server.url, "no_such_term=1", ("nsites",), 10, None)
-        with pytest.raises(UsageError, match="no_such_term"):
-            list(LIVE["mp"].pages(query, session))
-
-
-@pytest.mark.parametrize("name", ["requests", "mp_api.client.routes.materials.summary"])
-def test_missing_packages_are_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, name, None)
-    query = Query("http://127.0.0.1:9", None, (), 10, None)
-    with quick() as session, pytest.raises(MissingExtraError, match=r"gandb\[(live|mp)\]"):
-        list(LIVE["mp"].pages(query, session))
 
 
 # --- the list -------------------------------------------------------------------------------
