@@ -71,6 +71,9 @@ def _show(number: float | None) -> str:
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
+WIDTH = 150
+
+
 class Board:
     """The figures of a run: a line each as they come, a table at the end, and the file."""
 
@@ -123,6 +126,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     options = parser.parse_args(arguments)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)  # a log has no edge
     board = Board(options.output, console)
     groups = chosen(options.only)
     for done, group in enumerate(groups):
