@@ -23,6 +23,10 @@ VIEWS = (
     "snapshots",
     "checks",
     "lineage",
+    "lineage_edges",
+    "lineage_checks",
+    "lineage_sources",
+    "lineage_forward",
     "leaderboard",
 )
 
