@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
+from gandb.core.units import PROPERTIES
 from gandb.schema.columns import (
     BULK,
     CONTENT,
+    LABEL,
     OPERATIONAL,
+    DoubleList,
     Json,
     Moment,
     TextList,
+    cnen_columns,
     column,
     metadata,
     reference,
@@ -88,11 +94,35 @@ publication = sa.Table(
         provenance="user",
     ),
     column(
+        "n_structures", sa.BigInteger(), "What it serves.", unit="rows", provenance="gandb"
+    ),
+    column(
+        "n_without",
+        sa.BigInteger(),
+        "Entries or candidates that are left out because they have no structure.",
+        unit="rows",
+        provenance="gandb",
+    ),
+    column(
+        "sources",
+        Json,
+        "Attribution and licence of each source, as OPTIMADE references.",
+        provenance="source",
+    ),
+    column(
         "created_at", Moment, "When it was published.", unit="UTC", provenance="user",
         volatile=True,
     ),
     info={**OPERATIONAL, "meaning": "What `gandb serve` shows."},
 )  # fmt: skip
+
+
+def _copied(name: str, type_: Any, meaning: str, **options: Any) -> sa.Column[Any]:
+    provenance = options.pop("provenance", "gandb: copy, as it was when it was published")
+    return column(name, type_, meaning, provenance=provenance, **options)
+
+
+_FROM_COUNTS = "gandb: from the composition, as OPTIMADE writes it"
 
 published = sa.Table(
     "published",
@@ -108,8 +138,111 @@ published = sa.Table(
     column("id", sa.Uuid(), "The entry or candidate.", provenance="gandb", primary_key=True),
     reference("structure_id", "structure.id", "Its structure."),
     reference("composition_id", "composition.id", "Its composition."),
-    info={**BULK, "meaning": "The entries and candidates of a publication."},
+    _copied("source", sa.Text(), "Source of an entry.", nullable=True),
+    _copied("external_id", sa.Text(), "Id of an entry in its source.", nullable=True),
+    _copied("model", sa.Text(), "Model that generated a candidate.", nullable=True),
+    _copied("formula", sa.Text(), "Reduced formula as pymatgen writes it."),
+    column(
+        "formula_reduced",
+        sa.Text(),
+        "Reduced formula, elements in alphabetical order.",
+        provenance=_FROM_COUNTS,
+    ),
+    column(
+        "formula_anonymous",
+        sa.Text(),
+        "Reduced formula with letters for elements, the most frequent first.",
+        provenance=_FROM_COUNTS,
+    ),
+    column(
+        "formula_hill",
+        sa.Text(),
+        "Customary formula unit in Hill order; null where occupancies add up to no whole numbers.",
+        provenance=_FROM_COUNTS,
+        nullable=True,
+    ),
+    _copied("elements", TextList, "Element symbols in alphabetical order."),
+    column(
+        "ratios",
+        DoubleList,
+        "Share of each element, in the same order.",
+        unit="atoms/atoms",
+        provenance=_FROM_COUNTS,
+    ),
+    column(
+        "elements_low",
+        sa.BigInteger(),
+        "Bit Z - 1 is set for each element of atomic number Z up to 60.",
+        unit=LABEL,
+        provenance="gandb",
+    ),
+    column(
+        "elements_high",
+        sa.BigInteger(),
+        "Bit Z - 61 is set for each element of atomic number Z from 61.",
+        unit=LABEL,
+        provenance="gandb",
+    ),
+    _copied("n_elements", sa.SmallInteger(), "Number of different elements.", unit="elements"),
+    _copied("n_sites", sa.Integer(), "Sites in the cell.", unit="sites"),
+    _copied("ordered", sa.Boolean(), "Every site is filled by one species."),
+    _copied(
+        "space_group_number",
+        sa.SmallInteger(),
+        "Space group, 1 to 230; null where the search failed.",
+        unit=LABEL,
+        nullable=True,
+    ),
+    _copied(
+        "space_group_symbol",
+        sa.Text(),
+        "Hermann-Mauguin symbol, short, without underscores.",
+        nullable=True,
+    ),
+    *(
+        _copied(p.name, sa.Double(), p.description, unit=p.unit, nullable=True)
+        for p in PROPERTIES.values()
+    ),
+    *(
+        _copied(c.name, sa.Boolean(), c.info["meaning"], nullable=True)
+        for c in cnen_columns("of the reduced formula")
+    ),
+    _copied(
+        "novel",
+        sa.Boolean(),
+        "The composition of a candidate is not in the dataset version of its model.",
+        nullable=True,
+    ),
+    column(
+        "reference_ids",
+        TextList,
+        "Which of the publication's sources state it.",
+        provenance="gandb",
+    ),
+    column(
+        "last_modified",
+        Moment,
+        "When it was first published; whole seconds.",
+        unit="UTC",
+        provenance="gandb",
+        volatile=True,
+    ),
+    info={
+        **BULK,
+        "content": False,
+        "meaning": "The entries and candidates of a publication that have a structure.",
+    },
 )
+sa.Index("ix_published_id", published.c.id)
+sa.Index("ix_published_elements", published.c.elements, postgresql_using="gin")
+sa.Index("ix_published_formula_reduced", published.c.formula_reduced)
+sa.Index("ix_published_formula_anonymous", published.c.formula_anonymous)
+sa.Index("ix_published_external_id", published.c.external_id)
+sa.Index("ix_published_n_sites", published.c.n_sites)
+sa.Index("ix_published_space_group_number", published.c.space_group_number)
+sa.Index("ix_published_formation_energy", published.c.formation_energy_per_atom)
+sa.Index("ix_published_energy_above_hull", published.c.energy_above_hull)
+sa.Index("ix_published_band_gap", published.c.band_gap)
 
 access_token = sa.Table(
     "access_token",

@@ -15,7 +15,34 @@ depends_on = None
 
 _JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 _TEXTS: sa.ARRAY[str] = sa.ARRAY(sa.Text())
+_DOUBLES: sa.ARRAY[float] = sa.ARRAY(sa.Double())
 _Key = tuple[list[str], dict[str, str]]
+_PROPERTIES = (
+    "formation_energy_per_atom",
+    "energy_per_atom",
+    "energy_above_hull",
+    "band_gap",
+    "volume_per_atom",
+    "bulk_modulus",
+    "shear_modulus",
+    "elastic_anisotropy",
+    "debye_temperature",
+    "thermal_conductivity",
+    "thermal_expansion",
+    "total_magnetization",
+)
+_VERDICTS = ("cnen_strict", "cnen_default", "cnen_matgan", "novel")
+_PUBLISHED_INDEXES = {
+    "id": "id",
+    "formula_reduced": "formula_reduced",
+    "formula_anonymous": "formula_anonymous",
+    "external_id": "external_id",
+    "n_sites": "n_sites",
+    "space_group_number": "space_group_number",
+    "formation_energy": "formation_energy_per_atom",
+    "energy_above_hull": "energy_above_hull",
+    "band_gap": "band_gap",
+}
 
 
 def _create(name: str, bulk: bool, key: _Key, *columns: sa.Column[Any]) -> None:
@@ -38,6 +65,15 @@ def _text(name: str) -> sa.Column[Any]:
 
 def _moment(name: str, nullable: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.DateTime(), nullable=nullable)
+
+
+def _index_published() -> None:
+    """Index what filters ask for, on PostgreSQL; DuckDB scans faster than it would look up."""
+    if op.get_bind().dialect.name != "postgresql":
+        return
+    for name, column in _PUBLISHED_INDEXES.items():
+        op.create_index(f"ix_published_{name}", "published", [column])
+    op.create_index("ix_published_elements", "published", ["elements"], postgresql_using="gin")
 
 
 def upgrade() -> None:
@@ -94,6 +130,9 @@ def upgrade() -> None:
         _uuid("dataset_version_id", nullable=True),
         _uuid("checkpoint_id", nullable=True),
         sa.Column("public", sa.Boolean(), nullable=False),
+        sa.Column("n_structures", sa.BigInteger(), nullable=False),
+        sa.Column("n_without", sa.BigInteger(), nullable=False),
+        sa.Column("sources", _JSON, nullable=False),
         _moment("created_at"),
     )
     _create(
@@ -111,7 +150,24 @@ def upgrade() -> None:
         _uuid("id"),
         _uuid("structure_id"),
         _uuid("composition_id"),
+        *(sa.Column(n, sa.Text(), nullable=True) for n in ("source", "external_id", "model")),
+        *(_text(name) for name in ("formula", "formula_reduced", "formula_anonymous")),
+        sa.Column("formula_hill", sa.Text(), nullable=True),
+        sa.Column("elements", _TEXTS, nullable=False),
+        sa.Column("ratios", _DOUBLES, nullable=False),
+        sa.Column("elements_low", sa.BigInteger(), nullable=False),
+        sa.Column("elements_high", sa.BigInteger(), nullable=False),
+        sa.Column("n_elements", sa.SmallInteger(), nullable=False),
+        sa.Column("n_sites", sa.Integer(), nullable=False),
+        sa.Column("ordered", sa.Boolean(), nullable=False),
+        sa.Column("space_group_number", sa.SmallInteger(), nullable=True),
+        sa.Column("space_group_symbol", sa.Text(), nullable=True),
+        *(sa.Column(name, sa.Double(), nullable=True) for name in _PROPERTIES),
+        *(sa.Column(name, sa.Boolean(), nullable=True) for name in _VERDICTS),
+        sa.Column("reference_ids", _TEXTS, nullable=False),
+        _moment("last_modified"),
     )
+    _index_published()
     _create(
         "access_token",
         False,
