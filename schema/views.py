@@ -15,6 +15,8 @@ VIEWS = (
     "symmetry",
     "datasets",
     "dataset_members",
+    "dataset_parents",
+    "tags",
     "checkpoints",
     "materials",
     "match_evidence",

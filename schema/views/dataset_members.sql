@@ -6,8 +6,14 @@ SELECT
     g.split -- = dataset_change.split
 FROM datasets AS d
 JOIN (
-    SELECT b.version_id, m.entry_id, max(m.split) AS split
+    SELECT
+        b.version_id,
+        m.entry_id,
+        (ARRAY['train', 'validation', 'test'])[mod(max(l.length * 3 + CASE m.split WHEN 'train' THEN 0 WHEN 'validation' THEN 1 ELSE 2 END), 3) + 1] AS split
     FROM dataset_base AS b
+    JOIN (
+        SELECT version_id, count(*) AS length FROM dataset_base GROUP BY version_id
+    ) AS l ON l.version_id = b.base_id
     JOIN dataset_change AS m ON m.version_id = b.base_id
     GROUP BY b.version_id, m.entry_id
     HAVING sum(m.change) = 1

@@ -1,4 +1,4 @@
--- One row per numbered dataset version.
+-- One row per numbered dataset version; numbers that were removed are left out.
 SELECT
     d.name || '@' || CAST(n.number AS TEXT) AS dataset, -- text | Name and number, as used everywhere. | | gandb
     d.name, -- = dataset.name
@@ -14,3 +14,4 @@ SELECT
 FROM dataset_number AS n
 JOIN dataset AS d ON d.id = n.dataset_id
 JOIN dataset_version AS v ON v.id = n.version_id
+WHERE n.removed_at IS NULL

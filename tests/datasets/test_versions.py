@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gandb.core.errors import NotFoundError, UsageError
 from gandb.datasets import versions
 from gandb.datasets.splits import SPLITS, SplitRecipe
-from gandb.datasets.versions import create, parse_reference, resolve, split_sizes
+from gandb.datasets.versions import Reference, create, parse_reference, resolve, split_sizes
 from gandb.store import Store
 from tests.datasets import labs
 
@@ -175,7 +175,7 @@ def test_a_version_that_fails_leaves_nothing(
         raise KeyError("half way")
 
     with monkeypatch.context() as patch:
-        patch.setattr(versions, "_write_changes", fail)
+        patch.setattr(versions, "add_number", fail)
         with pytest.raises(KeyError):
             create(store, "mp", labs.selection(range(10), N), "m")
     with pytest.raises(NotFoundError, match="there is no dataset yet"):
@@ -189,20 +189,25 @@ def test_a_version_that_fails_leaves_nothing(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("mp", ("mp", None)),
-        ("mp@3", ("mp", 3)),
-        ("a.b-c_9@12", ("a.b-c_9", 12)),
-        ("x@003", ("x", 3)),
+        ("mp", ("mp", None, None)),
+        ("mp@3", ("mp", 3, None)),
+        ("a.b-c_9@12", ("a.b-c_9", 12, None)),
+        ("x@003", ("x", 3, None)),
+        ("mp@best", ("mp", None, "best")),
+        ("mp@v1.0", ("mp", None, "v1.0")),
+        ("delta/mp@3", ("delta/mp", 3, None)),
+        ("3d-group/mp@best", ("3d-group/mp", None, "best")),
     ],
 )
-def test_references(text: str, expected: tuple[str, int | None]) -> None:
-    assert parse_reference(text) == expected
+def test_references(text: str, expected: tuple[str, int | None, str | None]) -> None:
+    assert parse_reference(text) == Reference(*expected)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "@3", "mp@", "mp@x", "mp@-1", "mp@1@2", "3mp", "a b", "a/b", "é", "a" * 65, "mp@1.0"],
-)
+    ["", "@3", "mp@", "mp@x y", "mp@-1", "mp@1@2", "3mp", "a b", "A/b", "a/b/c", "/b", "a/", "é",
+     "a" * 65, "a" * 33 + "/b", "mp@1.0", "mp@" + "a" * 65, "mp@\u0663", "-a/b", "mp@1\n"],
+)  # fmt: skip
 def test_texts_that_are_no_reference(text: str) -> None:
     with pytest.raises(UsageError, match=r"write NAME@NUMBER, such as mp@3"):
         parse_reference(text)
