@@ -126,7 +126,7 @@ def create(
 
     Returns:
         the version and whether it is new: the same members under the same split recipe as the
-        newest version make no further one.
+        newest version or the first parent make no further one.
 
     Raises:
         UsageError: the name cannot be used, or nothing was selected.
@@ -146,10 +146,15 @@ def create(
         newest = standing[-1] if standing else None
         recipe = _recipe(selection, split, newest)
         members = Members.of(selection.entry_ids, split_members(tx.connection, selection, recipe))
-        if newest is not None and _says_the_same(tx, newest, members, recipe):
+        if newest is not None and _says_the_same(tx, newest.id, members, recipe):
             return newest, False
         if parents is None:
             parents = [newest.id] if newest else []
+        if parents and _says_the_same(tx, parents[0], members, recipe):
+            numbered = standing_number(tx, name, parents[0])
+            if numbered is not None:
+                return numbered, False
+            return add_number(tx, name, parents[0], message, selection.origin), True
         version, _ = store_version(
             tx,
             members,
@@ -171,11 +176,18 @@ def _recipe(selection: Selection, split: SplitRecipe | None, newest: Version | N
     return GivenSplit(split)
 
 
-def _says_the_same(tx: Transaction, newest: Version, members: Members, recipe: AnySplit) -> bool:
-    if newest.split_recipe != recipe.as_json():
-        return False
-    query = sa.select(dataset_version.c.members_hash).where(dataset_version.c.id == newest.id)
-    return bool(tx.execute(query).scalar_one() == members.hash())
+def _says_the_same(tx: Transaction, version: UUID, members: Members, recipe: AnySplit) -> bool:
+    query = sa.select(dataset_version.c.members_hash, dataset_version.c.split_recipe)
+    row = tx.execute(query.where(dataset_version.c.id == version)).one()
+    return bool(row.split_recipe == recipe.as_json() and row.members_hash == members.hash())
+
+
+def standing_number(tx: Transaction, name: str, version: UUID) -> Version | None:
+    """Return the last number of a dataset that stands for a version and was not removed."""
+    found = [
+        v for v in versions_of(tx.connection, name) if v.id == version and v.removed_at is None
+    ]
+    return found[-1] if found else None
 
 
 def add_number(
