@@ -159,6 +159,34 @@ def one_moved(cell: Cell, rng: np.random.Generator, size: float = 0.2) -> Cell:
     return replace(cell, frac_coords=np.mod(coords, 1.0))
 
 
+def wyckoff_moved(cell: Cell, rng: np.random.Generator, size: float = 0.2) -> Cell:
+    """Change the free parameters of sites at random: the symmetry stays, one site moves ``size`` Å.
+
+    A random field of displacements is averaged over the operations of the space group.
+    """
+    import moyopy
+
+    kinds = {text: kind for kind, text in enumerate(dict.fromkeys(cell.species))}
+    numbers = np.array([kinds[text] for text in cell.species])
+    data = moyopy.Cell(cell.lattice.tolist(), cell.frac_coords.tolist(), numbers.tolist())
+    operations = moyopy.MoyoDataset(data, symprec=1e-2).operations
+    steps = rng.normal(size=(len(cell), 3)) @ np.linalg.inv(cell.lattice)
+    total = np.zeros_like(steps)
+    for rotation, translation in zip(operations.rotations, operations.translations, strict=True):
+        turn = np.array(rotation)
+        images = cell.frac_coords @ turn.T + np.array(translation)
+        gaps = images[:, None] - cell.frac_coords[None]
+        gaps = np.linalg.norm((gaps - np.rint(gaps)) @ cell.lattice, axis=2)
+        gaps[numbers[:, None] != numbers[None]] = np.inf
+        total[gaps.argmin(axis=1)] += steps @ turn.T
+    total -= total.mean(axis=0)  # the origin of polar groups is free
+    longest = np.linalg.norm(total @ cell.lattice, axis=1).max() / len(operations.rotations)
+    if longest < 1e-3:
+        raise NotPossibleError("its sites have no free parameters")
+    steps = total * size / longest / len(operations.rotations)
+    return replace(cell, frac_coords=np.mod(cell.frac_coords + steps, 1.0))
+
+
 def antisite(cell: Cell, rng: np.random.Generator) -> Cell:
     """Exchange what sits on two sites of different species."""
     texts = list(cell.species)
@@ -219,6 +247,7 @@ VARIANTS: dict[str, Variant] = {
         noisy(random_supercell(cell, rng), rng, 0.1), rng
     ),
     "supercell, antisite": lambda cell, rng: moved(antisite(random_supercell(cell, rng), rng), rng),
+    "Wyckoff parameters 0.2": wyckoff_moved,
 }
 """Variants by name, of the sizes that the measurements use."""
 
@@ -233,6 +262,15 @@ SAME = frozenset(
     }
 )
 """Those that are the same crystal exactly."""
+
+VARIED = frozenset(
+    {"enantiomorph", "enantiomorph, moved", "volume 3 %", "strain 1 %"}
+    | {f"{first}noise {size}" for first in ("", "supercell, ") for size in (0.01, 0.05, 0.1)}
+)
+"""Those that everyone would call the same: mirrored, or slightly moved."""
+
+DIFFERENT = frozenset({"antisite", "supercell, antisite", "element"})
+"""Those that are other crystals, unless a swap of sites happens to be one of their symmetries."""
 
 
 def variants(

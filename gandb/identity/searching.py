@@ -29,7 +29,7 @@ class Compared:
     Attributes:
         query, reference: int64 (m,), their numbers.
         forward: int8 (m,), whether the query, as the first, matches the reference: 1 or 0.
-        backward: int8 (m,), the other way round; -1 if it was not asked, as forward did.
+        backward: int8 (m,), the other way round.
         rms, max_distance: float64 (m,), of the direction that matches; NaN for no match.
         amd_distance: float64 (m,).
     """
@@ -116,11 +116,9 @@ def _compare(
 ) -> Compared:
     pairs = np.stack([queries[own], references], axis=1)
     forward = judge.fit(pairs).astype(np.int8)
-    backward = np.full(len(pairs), -1, np.int8)
-    missed = forward == 0
-    backward[missed] = judge.fit(pairs[missed, ::-1])
+    backward = judge.fit(pairs[:, ::-1]).astype(np.int8)
     rms, largest = np.full((2, len(pairs)), np.nan)
-    for way, turned in ((forward == 1, 1), (backward == 1, -1)):
+    for way, turned in ((forward == 1, 1), ((forward == 0) & (backward == 1), -1)):
         if way.any():
             rms[way], largest[way] = judge.measure(pairs[way, ::turned])
     return Compared(queries[own], references, forward, backward, rms, largest, distance)

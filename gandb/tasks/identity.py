@@ -187,6 +187,7 @@ def group_keyed(
     recipe: MatchRecipe,
     before: np.ndarray | None = None,
     progress: Callable[[int], None] | None = None,
+    blocks: Sequence[np.ndarray] | None = None,
 ) -> Iterator[tuple[np.ndarray, Grouped]]:
     """Group structures of any blocks, see `gandb.identity.blocks.group_blocks`.
 
@@ -195,6 +196,7 @@ def group_keyed(
         recipe: what counts as the same.
         before: S16, the material that each was in before, empty for new ones; None if all are new.
         progress: as in `gandb.identity.grouping.group_block`.
+        blocks: rows of those that can match each other, ascending; None for all, by their blocks.
     """
     cells = Cells.from_bytes(keys.cells, recipe.comparator)
     comparison = KernelComparison(cells, recipe, default_processes())
@@ -202,8 +204,8 @@ def group_keyed(
     if before is not None:
         old = before != b""
         known[old] = np.unique(before[old], return_inverse=True)[1]
-    blocks = list(keys.places.by_block())
-    yield from group_blocks(comparison, keys.amd, known, blocks, USUAL, progress)
+    wanted = list(keys.places.by_block()) if blocks is None else blocks
+    yield from group_blocks(comparison, keys.amd, known, wanted, USUAL, progress)
 
 
 def _parcels(blocks: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from gandb.core.errors import UsageError
 from gandb.schema import tables
 from gandb.store.bulk import fetch, ids_from_text
-from gandb.tasks.keyed import Keyed, id_keys, keyed_of
+from gandb.tasks.keyed import Keyed, Places, id_keys, keyed_of
 from gandb.tasks.keys import key_recipe
 from gandb.tasks.references import candidate_structures
 
@@ -165,6 +165,60 @@ def _labels(
     labels = dict(zip(own, rows.column("symmetry_label").to_pylist(), strict=True))
     errors = dict(zip(own, rows.column("error").to_pylist(), strict=True))
     return labels, {k: v for k, v in errors.items() if v is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """What is known of which material candidates are, under one recipe.
+
+    Attributes:
+        material: material by structure id, for those that have been identified.
+        alone: materials whose structures are all candidates of the jobs.
+    """
+
+    material: dict[bytes, bytes]
+    alone: set[bytes]
+
+    @classmethod
+    def of(cls, connection: sa.Connection, recipe_id: UUID, jobs: Sequence[UUID]) -> Materials:
+        """Read the materials of jobs' candidates."""
+        member = tables.material_member.c
+        wanted = candidate_structures(jobs).where(tables.candidate.c.structure_id.is_not(None))
+        own = sa.and_(member.recipe_id == recipe_id, member.structure_id.in_(wanted))
+        rows = fetch(connection, sa.select(member.structure_id, member.material_id).where(own))
+        structures, materials = (
+            id_keys(ids_from_text(rows.column(name))).tolist()
+            for name in ("structure_id", "material_id")
+        )
+        others = (
+            sa.select(member.material_id)
+            .where(
+                member.recipe_id == recipe_id,
+                member.material_id.in_(sa.select(member.material_id).where(own)),
+                member.structure_id.not_in(wanted),
+            )
+            .distinct()
+        )
+        mixed = id_keys(ids_from_text(fetch(connection, others).column("material_id")))
+        return cls(
+            dict(zip(structures, materials, strict=True)), set(materials) - set(mixed.tolist())
+        )
+
+    def within(self, places: Places) -> Iterator[tuple[np.ndarray, bool]]:
+        """Yield the rows of those that can match each other, and whether they surely are linked.
+
+        Where some of a block have not been identified, all of it can.
+        """
+        material = np.array([self.material.get(i, b"") for i in places.ids.tolist()], "S16")
+        for rows in places.by_block():
+            own = material[rows]
+            if (own == b"").any():
+                yield rows, False
+                continue
+            order = np.argsort(own, kind="stable")
+            cuts = np.flatnonzero(own[order][1:] != own[order][:-1]) + 1
+            for part in np.split(rows[order], cuts):
+                yield part, bytes(material[part[0]]) in self.alone
 
 
 @dataclass(frozen=True, eq=False)

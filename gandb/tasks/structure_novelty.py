@@ -1,16 +1,19 @@
 """How new the structures of candidates are, against references, and how many of them are unique.
 
 Each candidate gets a level. Level 0, known: it matches a structure of the reference. Else, if the
-reference has its composition, what is new is its structure (1: there is one with the same symmetry
-label) or its prototype (2). If the composition is new: it is a substitution (3) where a structure
-of the reference matches once elements are renamed, else the composition is new (4) with it all.
+reference has its composition, what is new is its structure (1) or its prototype (2). If the
+composition is new: it is a substitution (3) where a structure of the reference matches once
+elements are renamed, else the composition is new (4) with it all.
 
-A candidate whose symmetry was not found is never called a new prototype, only a new structure.
+A prototype is called new only if that is shown: a symmetry beyond P1 was found at one of the
+tolerances of `gandb.tasks.symmetry_labels`, and at none of them the candidate has the label of a
+structure of its composition in the reference, where labels are those at 0.01 Å. So a candidate
+whose symmetry is lost, as before relaxation, is a new structure, no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -25,19 +28,17 @@ from gandb.core.pool import default_processes
 from gandb.identity.cells import Cells
 from gandb.identity.grouping import Evidence
 from gandb.identity.kernel_comparison import KernelComparison
-from gandb.identity.matching import fit_anonymous_pairs, greedy_groups
+from gandb.identity.matching import greedy_groups
 from gandb.identity.recipes import MatchRecipe
 from gandb.identity.searching import Compared, Search, search
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
 from gandb.store import Store, Transaction
-from gandb.store.bulk import fetch, ids_from_text
 from gandb.tasks import data
 from gandb.tasks.generation import sample_grid
 from gandb.tasks.identity import STANDARD, evidence_rows, group_keyed, match_recipe
-from gandb.tasks.judged import Candidates, Known
-from gandb.tasks.keyed import Keyed, id_keys, keyed_of, raw
-from gandb.tasks.keys import key_recipe
+from gandb.tasks.judged import Candidates, Known, Materials
+from gandb.tasks.keyed import Keyed, keyed_of, raw
 from gandb.tasks.references import (
     candidate_structures,
     generation_jobs,
@@ -45,15 +46,25 @@ from gandb.tasks.references import (
     reference_structures,
 )
 from gandb.tasks.rows import recipe_row, repeat_id
+from gandb.tasks.substitutions import (
+    Kind,
+    Renaming,
+    kind_batches,
+    kind_sizes,
+    smallest,
+    structures_of_kinds,
+)
+from gandb.tasks.symmetry_labels import label_parameters, wider_labels
 
 KIND = "structure_novelty"
 GRADES = ("known", "structure", "prototype", "substitution", "composition")
 """What is new, by level."""
 KNOWN, STRUCTURE, PROTOTYPE, SUBSTITUTION, COMPOSITION = range(5)
+P1 = "1 "
+"""How the label of a crystal without symmetry begins."""
 SUBSTITUTIONS = 50
 """Structures, the nearest by AMD, that a candidate of new composition is compared with."""
 _PAIRS = 2_000_000  # candidates times references that are looked at in one go
-_STRUCTURES = 300_000  # of the reference whose AMD are held at a time
 
 
 def structure_novelty_job(
@@ -113,8 +124,9 @@ def novelty_recipe(recipe: MatchRecipe, against: Sequence[Mapping[str, Any]]) ->
         "against": list(against),
         "matching": str(match_recipe(recipe)["id"]),
         "substitutions": {"of": "anonymous formula and reduced cell", "nearest": SUBSTITUTIONS},
+        "labels": label_parameters(),
     }
-    return recipe_row(KIND, "1", parameters)
+    return recipe_row(KIND, "2", parameters)
 
 
 def judge_structures(context: Context) -> Outcome:
@@ -169,9 +181,9 @@ class _Judged:
             evidence=[],
         )
         judged._find_known(context, known)
-        judged._grade(known)
+        judged._grade(context, known)
         judged._find_substitutions(context, reference)
-        judged._find_groups(context)
+        judged._find_groups(context, jobs)
         return judged
 
     def _find_known(self, context: Context, known: Known) -> None:
@@ -188,13 +200,13 @@ class _Judged:
             lists = [
                 np.array([place[i] for i in known.ids[rows].tolist()], np.int64) for rows in others
             ]
-            both, found = self._search(context, own, there, lists, KernelComparison)
-            self.evidence += [self._evidence(both.places.ids, part) for part in found.parts]
+            asked, both, found = self._search(context, own, there, lists, KernelComparison)
+            self.evidence += [self._evidence(asked, both.places.ids, part) for part in found.parts]
             self._take(own, found, there, KNOWN)
 
     def _search(
         self, context: Context, own: np.ndarray, there: Keyed, lists: list[np.ndarray], judge: Any
-    ) -> tuple[Keyed, Search]:
+    ) -> tuple[Any, Keyed, Search]:
         """Compare candidates with their references; numbers of these follow the candidates'."""
         keys = self.candidates.keys
         both = keys.take(own).followed_by(there)
@@ -209,7 +221,7 @@ class _Judged:
             asked, both.amd, queries, starts, references, lambda k: context.progress(done + k)
         )
         self.n_compared[own] += found.n_compared
-        return both, found
+        return asked, both, found
 
     def _take(self, own: np.ndarray, found: Search, there: Keyed, level: int) -> None:
         hit = found.reference >= 0
@@ -218,9 +230,15 @@ class _Judged:
         self.reference[rows] = there.places.ids[found.reference[hit] - len(own)]
         self.rms[rows] = found.rms[hit]
 
-    def _evidence(self, ids: np.ndarray, part: Compared) -> pa.Table:
-        """Return rows of evidence: the smaller id comes first."""
+    def _evidence(self, asked: KernelComparison, ids: np.ndarray, part: Compared) -> pa.Table:
+        """Return rows of evidence: the smaller id comes first, distances are from it if it can be.
+
+        So they are what grouping finds of the same pairs.
+        """
         turned = ids[part.query] > ids[part.reference]
+        again = turned & (part.forward == 1) & (part.backward == 1)
+        pairs = np.stack([part.reference, part.query], axis=1)[again]
+        part.rms[again], part.max_distance[again] = asked.measure(pairs)
         evidence = Evidence(
             a=np.where(turned, part.reference, part.query),
             b=np.where(turned, part.query, part.reference),
@@ -233,21 +251,22 @@ class _Judged:
         )
         return evidence_rows(self.recipe, ids, evidence)
 
-    def _grade(self, known: Known) -> None:
+    def _grade(self, context: Context, known: Known) -> None:
         """Levels 1 and 2: those of a composition that the reference has."""
-        places = self.candidates.keys.places
-        rest = np.flatnonzero(self.level != KNOWN)
-        for row, own, composition in zip(
-            rest.tolist(),
-            places.ids[rest].tolist(),
-            places.compositions[rest].tolist(),
-            strict=True,
-        ):
-            there = known.labels.get(composition)
-            if there is not None:
-                label = self.candidates.labels[own]
-                new = label is not None and label not in there
-                self.level[row] = PROTOTYPE if new else STRUCTURE
+        places, labels = self.candidates.keys.places, self.candidates.labels
+        there = [known.labels.get(own, set()) for own in places.compositions.tolist()]
+        ids = places.ids.tolist()
+        rest = [row for row in np.flatnonzero(self.level != KNOWN).tolist() if there[row]]
+        self.level[rest] = STRUCTURE
+        unlike = [row for row in rest if labels[ids[row]] not in there[row]]
+        done = int(self.n_compared.sum())
+        wider = wider_labels(
+            context.store, places.ids[unlike], lambda k: context.progress(done + k)
+        )
+        for row in unlike:
+            own = wider[ids[row]] | {labels[ids[row]] or P1}
+            if not own & there[row] and any(not label.startswith(P1) for label in own):
+                self.level[row] = PROTOTYPE
 
     def _find_substitutions(self, context: Context, reference: sa.Select[Any]) -> None:
         """Level 3: those that match a structure of other elements."""
@@ -256,30 +275,43 @@ class _Judged:
             zip(self.candidates.structures.tolist(), self.candidates.anonymous, strict=True)
         )
         sites = raw(keys.places.blocks, 20)[:, 16:].copy().view(">u4").reshape(-1)
-        kinds: dict[_Kind, list[int]] = {}
+        kinds: dict[Kind, list[int]] = {}
         for row in np.flatnonzero(self.level == COMPOSITION).tolist():
             kind = formula[keys.places.ids[row]], int(sites[row])
             kinds.setdefault(kind, []).append(row)
         with context.store.read() as connection:
-            sizes = _sizes(connection, reference, kinds)
-        for together in _batches(sizes):
+            sizes = kind_sizes(connection, reference, kinds)
+        for together in kind_batches(sizes):
             near: dict[int, np.ndarray] = {}
             with context.store.read() as connection:
-                for kind, ids, amd in _of_kinds(connection, reference, together):
+                for kind, ids, amd in structures_of_kinds(connection, reference, together):
                     for row in kinds[kind]:
                         distance = np.abs(amd - keys.amd[row].astype(np.float32)).max(axis=1)
-                        near[row] = ids[_smallest(distance, ids, SUBSTITUTIONS)]
+                        near[row] = ids[smallest(distance, ids, SUBSTITUTIONS)]
                 there = keyed_of(connection, np.unique(np.concatenate(list(near.values()))))
             own = np.array(sorted(near))
             lists = [np.searchsorted(there.places.ids, np.sort(near[row])) for row in own.tolist()]
-            _, found = self._search(context, own, there, lists, _Renaming)
+            _, _, found = self._search(context, own, there, lists, Renaming)
             self._take(own, found, there, SUBSTITUTION)
 
-    def _find_groups(self, context: Context) -> None:
+    def _find_groups(self, context: Context, jobs: Sequence[UUID]) -> None:
+        """Find which candidates are one material; what `gandb.tasks.identity` knows is not asked.
+
+        Structures of different materials do not match. A material without any other structure is a
+        group; of the others that link its candidates those are only part, so they are compared.
+        """
         keys = self.candidates.keys
+        with context.store.read() as connection:
+            materials = Materials.of(connection, match_recipe(self.recipe)["id"], jobs)
+        blocks: list[np.ndarray] = []
+        for rows, whole in materials.within(keys.places):
+            if whole:
+                self.representative[rows] = keys.places.ids[rows[0]]
+            else:
+                blocks.append(rows)
         done = int(self.n_compared.sum())
         for rows, grouped in group_keyed(
-            keys, self.recipe, None, lambda k: context.progress(done + k)
+            keys, self.recipe, None, lambda k: context.progress(done + k), blocks
         ):
             ids = keys.places.ids[rows]
             self.representative[rows] = ids[grouped.component]
@@ -394,96 +426,6 @@ class _Judged:
                 for name, step, value in self.metrics
             ],
         )
-
-
-class _Renaming:
-    """Whether pairs match once elements of the one are renamed; see `fit_anonymous_pairs`."""
-
-    def __init__(self, cells: Cells, recipe: MatchRecipe, threads: int) -> None:
-        del threads
-        self._cells, self._recipe = cells, recipe
-
-    def fit(self, pairs: np.ndarray) -> np.ndarray:
-        """Say whether the first matches the second; bool (k,)."""
-        return fit_anonymous_pairs(self._cells, pairs, self._recipe)
-
-    def measure(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return no distances: they depend on the renaming."""
-        none = np.full(len(pairs), np.nan)
-        return none, none
-
-
-def _smallest(values: np.ndarray, ids: np.ndarray, n: int) -> np.ndarray:
-    """Return the places of the n smallest values; of equal ones, those with the smaller ids."""
-    places = np.arange(len(values))
-    if len(values) > n:
-        places = np.flatnonzero(values <= np.partition(values, n - 1)[n - 1])
-    order = np.lexsort((ids[places], values[places]))
-    return np.asarray(places[order][:n])
-
-
-_Kind = tuple[str, int]
-"""Anonymous formula and number of sites in the reduced cell."""
-
-
-def _sizes(
-    connection: sa.Connection, reference: sa.Select[Any], kinds: Collection[_Kind]
-) -> dict[_Kind, int]:
-    """Return how many structures of each kind the reference has, for those that it has."""
-    key, formula = tables.structure_key.c, tables.composition.c.anonymous_formula
-    query = (
-        sa.select(formula, key.n_reduced, sa.func.count().label("n"))
-        .join(tables.structure_key, tables.composition.c.id == key.composition_id)
-        .where(
-            formula.in_(sorted({formula for formula, _ in kinds})),
-            key.recipe_id == key_recipe()["id"],
-            key.structure_id.in_(reference),
-        )
-        .group_by(formula, key.n_reduced)
-    )
-    rows = fetch(connection, query).to_pylist()
-    found = {(row["anonymous_formula"], row["n_reduced"]): row["n"] for row in rows}
-    return {kind: found[kind] for kind in sorted(kinds) if kind in found}
-
-
-def _batches(sizes: Mapping[_Kind, int]) -> Iterator[list[_Kind]]:
-    """Put kinds together so that memory holds their structures."""
-    held: list[_Kind] = []
-    n = 0
-    for kind, size in sizes.items():
-        held.append(kind)
-        n += size
-        if n > _STRUCTURES:
-            yield held
-            held, n = [], 0
-    if held:
-        yield held
-
-
-def _of_kinds(
-    connection: sa.Connection, reference: sa.Select[Any], kinds: Sequence[_Kind]
-) -> Iterator[tuple[_Kind, np.ndarray, np.ndarray]]:
-    """Yield the reference's structures of each kind: ids, S16 (n,), and AMD, float32 (n, k)."""
-    key, composition = tables.structure_key.c, tables.composition.c
-    query = (
-        sa.select(key.structure_id, composition.anonymous_formula, key.n_reduced, key.amd)
-        .join(tables.composition, composition.id == key.composition_id)
-        .where(
-            composition.anonymous_formula.in_(sorted({formula for formula, _ in kinds})),
-            key.n_reduced.in_(sorted({n for _, n in kinds})),
-            key.recipe_id == key_recipe()["id"],
-            key.structure_id.in_(reference),
-        )
-    )
-    rows = fetch(connection, query)
-    ids = id_keys(ids_from_text(rows.column("structure_id")))
-    flat = rows.column("amd").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    amd = flat.astype(np.float32).reshape(len(rows), -1)
-    formulas = np.array(rows.column("anonymous_formula").to_pylist())
-    sites = rows.column("n_reduced").to_numpy()
-    for kind in kinds:
-        own = (formulas == kind[0]) & (sites == kind[1])
-        yield kind, ids[own], amd[own]
 
 
 def _parcels(

@@ -16,6 +16,7 @@ from gandb.core.crystals import Crystal
 from gandb.core.errors import UsageError
 from gandb.datasets import selection, versions
 from gandb.identity.cells import Cells
+from gandb.identity.kernel_comparison import KernelComparison
 from gandb.identity.matching import fit_pairs
 from gandb.identity.recipes import MatchRecipe
 from gandb.identity.reduction import reduce_crystal
@@ -33,6 +34,7 @@ from gandb.tasks.identity import STANDARD
 from gandb.tasks.keys import keys_job
 from gandb.tasks.records import records_job
 from gandb.tasks.structure_novelty import GRADES, structure_novelty_job
+from gandb.tasks.symmetry_labels import wider_labels
 from gandb.tasks.verification import verify_store
 from tests.content import differences, dump
 from tests.crowds import (
@@ -50,6 +52,7 @@ from tests.crowds import (
     write,
     zincblende,
 )
+from tests.shared_data import SHARED, real
 from tests.tasks.labs import make_store, work
 from tests.tasks.test_identity import check_evidence, identified
 from tests.variants import Cell, antisite, diagonal_supercell, moved, noisy
@@ -199,6 +202,55 @@ def test_each_candidate_gets_its_grade(store_url: str, tmp_path: Path) -> None:
     assert [f for f in verify_store(store) if f["problems"]] == []
 
 
+def test_symmetry_that_is_lost_is_no_new_prototype(tmp_path: Path) -> None:
+    """A prototype is new where its symmetry shows at some tolerance, and is not the known one."""
+    rng = np.random.default_rng(8)
+    rutile_like, other = rutile(4.0, 6.5, 0.305, "Ti", "O"), fluorite(4.87, "Ti", "O")
+    cases = {
+        "structure": [rutile_like, *(noisy(rutile_like, rng, size) for size in (0.004, 0.015, 0.1)),
+                      noisy(diagonal_supercell(other, rng, 4), rng, 0.1)],
+        "prototype": [other, *(noisy(other, rng, size) for size in (0.004, 0.015))],
+    }  # fmt: skip
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    known(store, tmp_path, KNOWN)
+    candidates(store, tmp_path, "new", [made for cells in cases.values() for made in cells], "gen")
+    judge(store, "gen", "entries")
+    rows = judged(store)
+    found = [rows[str(crystal.id)]["grade"] for crystal in read(tmp_path, "new")]
+    assert found == [grade for grade, cells in cases.items() for _ in cells]
+
+
+@real
+def test_raw_candidates_have_the_labels_of_their_symmetrized_form(tmp_path: Path) -> None:
+    """MatterGen's release holds both; the prototype shows in the raw one at wider tolerances."""
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    archive = SHARED / "generated" / "mattergen-cifs.zip"
+    work(store, candidates_job("mattergen", [archive]))
+    (spec,) = [keys_job(store)]
+    assert spec is not None
+    work(store, spec)
+    query = sa.select(
+        tables.candidate_record.c.file, tables.candidate.c.structure_id,
+        tables.structure_key.c.symmetry_label,
+    ).join_from(tables.candidate_record, tables.candidate).join(
+        tables.structure_key,
+        tables.structure_key.c.structure_id == tables.candidate.c.structure_id,
+    )  # fmt: skip
+    with store.read() as connection:
+        rows = {row.file: row for row in connection.execute(query)}
+    pairs = [(rows[name.replace("_symmetrized", "")], row) for name, row in rows.items()
+             if name.endswith("_symmetrized.cif")]  # fmt: skip
+    ids = np.unique(np.array([raw.structure_id.bytes for raw, _ in pairs], "S16"))
+    wider = wider_labels(store, ids, lambda n: None)
+    strict = sum(raw.symmetry_label == own.symmetry_label for raw, own in pairs)
+    found = sum(
+        own.symmetry_label in wider[raw.structure_id.bytes.rstrip(b"\0")] | {raw.symmetry_label}
+        for raw, own in pairs
+    )
+    assert (len(pairs), strict) == (385, 322)
+    assert found == 382
+
+
 def test_the_grades_are_those_of_pymatgen() -> None:
     """What the hand-made cases claim to be is what pymatgen says of them."""
     pytest.importorskip("pymatgen.analysis.structure_matcher")
@@ -301,6 +353,45 @@ def test_both_engines_say_the_same(postgres_database: str, tmp_path: Path) -> No
         identified(store)
         contents.append(dump(store))
     assert differences(*contents) == []
+
+
+def test_what_was_identified_before_is_not_compared_again(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In either order the same rows come out, each comparison in both directions."""
+    rng = np.random.default_rng(5)
+    chain = path(BASES[10], 1, np.array([0.11, 0.07, 0.03]), 12)
+    salts = [rocksalt(6.6, "K", "Br"), rocksalt(6.7, "K", "Br"), caesium_chloride(4.0, "K", "Br")]
+    cells = [*chain[::2], *(noisy(KNOWN[1], rng, 0.02) for _ in range(3)), *salts]
+    contents, asked = [], []
+    fit = KernelComparison.fit
+    for address, first in ((store_url, True), (str(tmp_path / "other"), False)):
+        store = make_store(address, tmp_path)
+        known(store, tmp_path, [*KNOWN, *chain[1::2]])
+        candidates(store, tmp_path, "new", cells, "gen")
+        if first:
+            identified(store)
+        pairs: list[np.ndarray] = []
+
+        def told(own: Any, some: np.ndarray, pairs: list[np.ndarray] = pairs) -> np.ndarray:
+            pairs.append(some)
+            return fit(own, some)
+
+        monkeypatch.setattr(KernelComparison, "fit", told)
+        judge(store, "gen", "entries")
+        monkeypatch.undo()
+        asked.append(sum(map(len, pairs)))
+        if not first:
+            identified(store)
+        with store.read() as connection:
+            halves = connection.scalar(
+                sa.text("SELECT count(*) FROM comparison WHERE forward IS NULL OR backward IS NULL")
+            )
+        assert halves == 0
+        check_evidence(store)
+        contents.append(dump(store))
+    assert differences(*contents) == []
+    assert asked[0] < asked[1]
 
 
 # --- uniqueness --------------------------------------------------------------------------
