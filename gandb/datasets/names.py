@@ -167,7 +167,7 @@ def find_in(connection: sa.Connection, text: str, *, removed: bool = False) -> V
     Args:
         connection: the transaction.
         text: as for `resolve`.
-        removed: find removed numbers too, where the number is given.
+        removed: find removed numbers too, where a number or tag is given.
     """
     reference = parse_reference(text)
     name = _local(connection, reference.name)
@@ -176,7 +176,7 @@ def find_in(connection: sa.Connection, text: str, *, removed: bool = False) -> V
         raise NotFoundError.naming("dataset", name, _names(connection))
     standing = [v for v in everything if v.removed_at is None]
     if reference.tag is not None:
-        return _tagged(connection, name, reference.tag, everything)
+        return _tagged(connection, name, reference.tag, everything, removed)
     if reference.number is None:
         if not standing:
             raise NotFoundError(
@@ -325,7 +325,9 @@ def tags_of(connection: sa.Connection, name: str | None = None) -> list[Tag]:
     return tags
 
 
-def _tagged(connection: sa.Connection, name: str, tag: str, versions: Iterable[Version]) -> Version:
+def _tagged(
+    connection: sa.Connection, name: str, tag: str, versions: Iterable[Version], removed: bool
+) -> Version:
     tags = [t for t in tags_of(connection, name) if t.counts]
     for found in tags:
         if found.tag == tag:
@@ -334,7 +336,7 @@ def _tagged(connection: sa.Connection, name: str, tag: str, versions: Iterable[V
             if standing:
                 return standing[-1]
             if own:
-                return _standing(own[-1])
+                return own[-1] if removed else _standing(own[-1])
             raise NotFoundError(
                 f"{name}@{tag} stands for {found.version_id}, which has no number in this store"
             )
