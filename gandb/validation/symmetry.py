@@ -12,29 +12,29 @@ moments and other site properties do not count.
 
 from __future__ import annotations
 
-import logging
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gandb.core.crystals import Crystal
-from gandb.core.errors import GandbError, MissingExtraError
+from gandb.representations.standard_cells import (
+    SYMPREC,
+    THINNEST,
+    SymmetryError,
+    find_dataset,
+    load_moyopy,
+)
 
 if TYPE_CHECKING:
     from moyopy import MoyoDataset
 
-SYMPREC = 0.01
-"""How far, Å, a symmetry operation may miss a site that it should map to."""
-THINNEST = 20.0
-"""Least height of a cell, and least distance over which it repeats itself, in tolerances. moyo
-0.21 can search on for ever below that (seen up to 17.5, never beyond 20 in 87,000 random cells)."""
-_PROBES = 50  # sites that show whether a cell repeats itself
-
-
-class SymmetryError(GandbError):
-    """A symmetry search that found nothing, with the reason. It is no sign of P1."""
+__all__ = [
+    "SYMPREC",
+    "THINNEST",
+    "Symmetry",
+    "SymmetryError",
+    "find_symmetry",
+    "symmetry_recipe_parameters",
+]
 
 
 @dataclass(frozen=True)
@@ -88,41 +88,8 @@ def find_symmetry(
         SymmetryError: no space group fits within these tolerances, or only P1 within smaller ones.
         MissingExtraError: moyopy is not installed.
     """
-    moyopy = _moyopy()
-    if not (math.isfinite(symprec) and symprec > 0):
-        raise SymmetryError(f"a tolerance of {symprec:g} Å finds no symmetry; it must be above 0")
-    if (height := _height(crystal)) < THINNEST * symprec:
-        raise SymmetryError(
-            f"the cell is {height:.3g} Å high: at most {height / THINNEST:.2g} Å of tolerance can "
-            f"tell its symmetry, not {symprec:g}"
-        )
-    kinds = {text: kind for kind, text in enumerate(dict.fromkeys(crystal.species), 1)}
-    numbers = [kinds[text] for text in crystal.species]
-    if repeat := _repeat(crystal, np.array(numbers), symprec):
-        raise SymmetryError(
-            f"its sites repeat every {repeat:.2g} Å: at most {repeat / THINNEST:.2g} Å of "
-            f"tolerance can tell its symmetry, not {symprec:g}"
-        )
-    cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), numbers)
-    try:
-        found = moyopy.MoyoDataset(
-            cell,
-            symprec=symprec,
-            angle_tolerance=None if angle_tolerance is None else math.radians(angle_tolerance),
-            setting=moyopy.Setting.spglib(),
-        )
-    except ValueError as error:
-        raise SymmetryError(f"no space group within {symprec:g} Å: {error}") from None
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of Rust; it is no Exception
-            raise
-        raise SymmetryError(f"the symmetry search within {symprec:g} Å broke: {error}") from None
-    if found.symprec > symprec or (found.symprec < symprec and found.number == 1):
-        raise SymmetryError(
-            f"no space group within {symprec:g} Å, only number {found.number} "
-            f"within {found.symprec:.3g} Å"
-        )
-    return _symmetry(moyopy, found)
+    found = find_dataset(crystal, symprec, angle_tolerance)
+    return _symmetry(load_moyopy(), found)
 
 
 def symmetry_recipe_parameters(
@@ -135,47 +102,12 @@ def symmetry_recipe_parameters(
     """
     return {
         "program": "moyopy",
-        "version": _moyopy().__version__,
+        "version": load_moyopy().__version__,
         "setting": "spglib",
         "symprec_angstrom": symprec,
         "angle_tolerance_degrees": angle_tolerance,
         "sites_alike": "species with oxidation state and occupancy",
     }
-
-
-def _moyopy() -> Any:
-    try:
-        import moyopy
-    except ImportError:
-        raise MissingExtraError.for_package("moyopy", "structures") from None
-    # It logs, and Python prints the warnings of a logger that no one handles.
-    logger = logging.getLogger("moyo")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    return moyopy
-
-
-def _height(crystal: Crystal) -> float:
-    """Return the least distance between opposite faces of the cell, Å."""
-    return 1.0 / math.sqrt(float((np.linalg.inv(crystal.lattice) ** 2).sum(axis=0).max()))
-
-
-def _repeat(crystal: Crystal, numbers: np.ndarray, symprec: float) -> float | None:
-    """Return a length, Å, below the least allowed, after which all sites come again; or None."""
-    coords, lattice = crystal.frac_coords, crystal.lattice
-    rarest = np.flatnonzero(numbers == np.bincount(numbers)[1:].argmin() + 1)
-    steps = coords[rarest[1:]] - coords[rarest[0]]
-    steps -= np.rint(steps)
-    lengths = np.sqrt(((steps @ lattice) ** 2).sum(axis=1))
-    for i in np.flatnonzero(lengths < THINNEST * symprec).tolist():
-        for site in range(min(len(numbers), _PROBES)):
-            gaps = coords[numbers == numbers[site]] - coords[site] - steps[i]
-            gaps -= np.rint(gaps)
-            if ((gaps @ lattice) ** 2).sum(axis=1).min() > (2 * symprec) ** 2:
-                break
-        else:
-            return float(lengths[i])
-    return None
 
 
 def _symmetry(moyopy: Any, found: MoyoDataset) -> Symmetry:
