@@ -16,6 +16,7 @@ from gandb.cli import (
     identity,
     importing,
     job,
+    lineage,
     model,
     report,
     schema,
@@ -95,6 +96,7 @@ app.command(epilog=identity.IDENTIFY_EPILOG)(identity.identify)
 app.command(epilog=identity.MATCH_EPILOG)(identity.match)
 app.command(epilog=identity.NOVELTY_EPILOG)(identity.novelty)
 app.command(epilog=report.EPILOG)(report.report)
+app.command(epilog=lineage.EPILOG)(lineage.lineage)
 app.command(epilog=sql.EPILOG)(sql.sql)
 app.command(epilog=export.EPILOG)(export.export)
 app.add_typer(structure.app, name="structure")
