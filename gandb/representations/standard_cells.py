@@ -44,14 +44,12 @@ class StandardCell:
         lattice: float64 (3, 3), vectors as rows, Å; right-handed.
         species: (n,), what sits on each site.
         frac_coords: float64 (n, 3).
-        wyckoff_letters: (n,).
     """
 
     space_group_number: int
     lattice: np.ndarray
     species: tuple[str, ...]
     frac_coords: np.ndarray
-    wyckoff_letters: tuple[str, ...]
 
     def crystal(self) -> Crystal:
         """Return the cell as a record.
@@ -72,13 +70,11 @@ def standard_cell(crystal: Crystal, symprec: float = SYMPREC) -> StandardCell:
     found = find_dataset(crystal, symprec)
     texts = list(dict.fromkeys(crystal.species))
     cell = found.std_cell
-    letters = [position.letter for position in found.normalizer_wyckoff_positions().wyckoffs]
     return StandardCell(
         found.number,
         np.array(cell.basis),
         tuple(texts[kind - 1] for kind in cell.numbers),
         np.array(cell.positions),
-        tuple(letters),
     )
 
 
