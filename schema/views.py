@@ -20,6 +20,7 @@ VIEWS = (
     "checkpoints",
     "materials",
     "match_evidence",
+    "novelty_references",
     "novelty",
     "generated",
     "snapshots",

@@ -12,15 +12,12 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from gandb.core.errors import IntegrityError
-from gandb.datasets.versions import members_query, reference_of
+from gandb.datasets.versions import members_query
 from gandb.identity.recipes import MatchRecipe
 from gandb.jobs import queue
 from gandb.jobs.records import Job, State
 from gandb.reports.records import Novelty, Reference, Role
 from gandb.schema.tables import (
-    candidate,
-    entry,
-    generation_event,
     metric,
     recipe,
     snapshot_entry,
@@ -29,7 +26,7 @@ from gandb.schema.tables import (
 from gandb.store import Store
 from gandb.tasks import data
 from gandb.tasks.identity import STANDARD
-from gandb.tasks.references import reference_structures
+from gandb.tasks.reference_names import ReferenceNames
 from gandb.tasks.structure_novelty import GRADES
 from gandb.tasks.structure_novelty import KIND as NOVELTY_KIND
 
@@ -74,10 +71,10 @@ def command(store: Store, job: Job) -> str:
     words = ["gandb", "novelty", own.reference if len(alike) == 1 else own.short_id]
     comment = ""
     with store.read() as connection:
-        references = _References(connection, checkpoints)
+        names = ReferenceNames(connection, checkpoints)
         for part in job.spec["against"]:
-            words += ["--against", references.argument(part)]
-            if "snapshots" in part and len(part["snapshots"]) < references.n_snapshots:
+            words += ["--against", names.argument(part)]
+            if "snapshots" in part and len(part["snapshots"]) < names.n_snapshots:
                 comment = "  # entries of that time: more were imported since"
     for name, value in job.spec["recipe"].items():
         if value != getattr(STANDARD, name):
@@ -140,14 +137,9 @@ class _References:
     def __init__(
         self, connection: sa.Connection, checkpoints: Mapping[UUID, data.Checkpoint]
     ) -> None:
-        self._connection, self._checkpoints = connection, checkpoints
+        self._connection = connection
+        self.names = ReferenceNames(connection, checkpoints)
         self._held: dict[str, Reference] = {}
-
-    @property
-    def n_snapshots(self) -> int:
-        """How many snapshots the store has now."""
-        query = sa.select(sa.func.count()).select_from(source_snapshot)
-        return int(self._connection.scalar(query) or 0)
 
     def get(self, spec: Mapping[str, Any], result: Mapping[str, Any]) -> Reference:
         """Return what a job compared with."""
@@ -160,34 +152,13 @@ class _References:
                 raise IntegrityError(f"there is no recipe {own}; run gandb db verify")
             self._held[own] = Reference(
                 recipe=own,
-                words="; ".join(self._words(part) for part in spec["against"]),
+                words=self.names.words(spec["against"]),
                 n_structures=int(result["reference"]),
                 tolerances=tolerances(MatchRecipe(**spec["recipe"])),
                 matching=str(parameters["matching"]),
                 attribution=" ".join(self._attributions(spec["against"])),
             )
         return self._held[own]
-
-    def argument(self, part: Mapping[str, Any]) -> str:
-        """Return what ``--against`` calls a part of a reference."""
-        if "snapshots" in part:
-            return "entries"
-        if "version" in part:
-            name = reference_of(self._connection, UUID(part["version"]))
-            return f"{name}:{part['split']}" if part["split"] else name
-        made = self._by_model(part["jobs"])
-        return next(iter(made)) if len(made) == 1 else "earlier"
-
-    def _words(self, part: Mapping[str, Any]) -> str:
-        if "snapshots" in part:
-            return f"all entries of {_listed(self._by_source(part['snapshots']))}"
-        if "version" in part:
-            name = reference_of(self._connection, UUID(part["version"]))
-            n = self._count(part)
-            what = f"the {part['split']} split of {name}" if part["split"] else name
-            return f"{what} ({n:,})"
-        made = self._by_model(part["jobs"])
-        return f"candidates of {_listed(made)}" if made else "no earlier candidates"
 
     def _attributions(self, against: Sequence[Mapping[str, Any]]) -> list[str]:
         found: set[str] = set()
@@ -205,36 +176,6 @@ class _References:
             found |= {f"{row[0]} Licence: {row[1]}." for row in self._connection.execute(query)}
         return sorted(found)
 
-    def _count(self, part: Mapping[str, Any]) -> int:
-        query = sa.select(sa.func.count()).select_from(reference_structures([part]).subquery())
-        return int(self._connection.scalar(query) or 0)
-
-    def _by_source(self, snapshots: Sequence[str]) -> dict[str, int]:
-        query = (
-            sa.select(source_snapshot.c.source, sa.func.count(entry.c.structure_id.distinct()))
-            .join(snapshot_entry, snapshot_entry.c.snapshot_id == source_snapshot.c.id)
-            .join(entry, entry.c.id == snapshot_entry.c.entry_id)
-            .where(
-                source_snapshot.c.id.in_(map(UUID, snapshots)), entry.c.structure_id.is_not(None)
-            )
-            .group_by(source_snapshot.c.source)
-            .order_by(source_snapshot.c.source)
-        )
-        return {row[0]: int(row[1]) for row in self._connection.execute(query)}
-
-    def _by_model(self, jobs: Sequence[str]) -> dict[str, int]:
-        event = generation_event.c
-        query = (
-            sa.select(candidate.c.checkpoint_id, sa.func.count(candidate.c.structure_id.distinct()))
-            .join(generation_event, event.candidate_id == candidate.c.id)
-            .where(event.job_id.in_(map(UUID, jobs)), candidate.c.structure_id.is_not(None))
-            .group_by(candidate.c.checkpoint_id)
-        )
-        made: Counter[str] = Counter()
-        for checkpoint_id, n in self._connection.execute(query):
-            made[self._checkpoints[checkpoint_id].reference] += int(n)
-        return dict(sorted(made.items()))
-
 
 def tolerances(recipe: MatchRecipe) -> str:
     """Say in words what counts as the same."""
@@ -244,9 +185,3 @@ def tolerances(recipe: MatchRecipe) -> str:
         f"{recipe.angle_tol:g}°, {'primitive cells' if recipe.primitive_cell else 'cells as given'}"
         f", {'one volume' if recipe.scale else 'volumes as given'}, {what[recipe.comparator]}"
     )
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    """Write ``mp (1,245), oqmd (1,258) and aflow (1,223)``."""
-    parts = [f"{name} ({n:,})" for name, n in counts.items()]
-    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

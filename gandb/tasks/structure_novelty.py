@@ -39,6 +39,7 @@ from gandb.tasks.generation import sample_grid
 from gandb.tasks.identity import STANDARD, evidence_rows, group_keyed, match_recipe
 from gandb.tasks.judged import Candidates, Known, Materials
 from gandb.tasks.keyed import Keyed, keyed_of, raw
+from gandb.tasks.reference_names import ReferenceNames
 from gandb.tasks.references import (
     candidate_structures,
     generation_jobs,
@@ -145,6 +146,7 @@ class _Judged:
     job_id: UUID
     recipe: MatchRecipe
     against: Sequence[Mapping[str, Any]]
+    words: str
     candidates: Candidates
     n_reference: int
     level: np.ndarray
@@ -161,15 +163,18 @@ class _Judged:
         recipe = MatchRecipe(**spec["recipe"])
         jobs = [UUID(i) for i in spec["jobs"]]
         reference = reference_structures(spec["against"])
+        checkpoints = {c.id: c for c in data.list_checkpoints(context.store)}
         with context.store.read() as connection:
             candidates = Candidates.of(connection, jobs)
             known = Known.of(connection, reference, jobs)
+            words = ReferenceNames(connection, checkpoints).words(spec["against"])
         keys = candidates.keys
         n = len(keys)
         judged = cls(
             job_id=context.job.id,
             recipe=recipe,
             against=spec["against"],
+            words=words,
             candidates=candidates,
             n_reference=known.n_reference,
             level=np.full(n, COMPOSITION, np.int16),
@@ -393,6 +398,7 @@ class _Judged:
             **{grade: int(times.get(level, 0)) for level, grade in enumerate(GRADES)},
             "errors": len(found.errors),
             "reference": self.n_reference,
+            "against": self.words,
             "recipe_id": str(novelty_recipe(self.recipe, self.against)["id"]),
         }
 

@@ -19,13 +19,17 @@ SELECT
     g.cnen_default, -- = candidate.cnen_default
     g.cnen_matgan, -- = candidate.cnen_matgan
     g.novel, -- = candidate.novel
-    (ARRAY['known', 'structure', 'prototype', 'substitution', 'composition'])[n.level + 1] AS novelty, -- text | What is new in its structure against all references that it was compared with, see the view novelty; null if with none. | | gandb: least of candidate_novelty
+    (ARRAY['known', 'structure', 'prototype', 'substitution', 'composition'])[n.level + 1] AS novelty, -- text | What is new in its structure: the least of all that it was compared with, see the view novelty for each; null if it was compared with none. | | gandb: least of candidate_novelty
+    n.reference AS novelty_against, -- = novelty_references.reference
     m.material_id, -- = material_member.material_id
     g.checkpoint_id, -- = candidate.checkpoint_id
     g.elements -- = candidate.elements
 FROM candidate AS g
 JOIN checkpoints AS k ON k.checkpoint_id = g.checkpoint_id
 LEFT JOIN (
-    SELECT candidate_id, min(level) AS level FROM candidate_novelty GROUP BY candidate_id
+    SELECT DISTINCT ON (l.candidate_id) l.candidate_id, l.level, w.reference
+    FROM candidate_novelty AS l
+    LEFT JOIN novelty_references AS w ON w.recipe_id = l.recipe_id
+    ORDER BY l.candidate_id, l.level, w.reference
 ) AS n ON n.candidate_id = g.id
 LEFT JOIN material_member AS m ON m.structure_id = g.structure_id AND m.standard

@@ -139,9 +139,21 @@ def test_novelty(lab: str) -> None:
     # The dataset has no rutile, but the other titania.
     both = Outcome("novelty", "gen", "--against", "d@1", "--json", store=lab).rows[0]
     assert (both["known"], both["reference"]) == (0, 11)
-    query = "SELECT novelty FROM generated WHERE novelty IS NOT NULL ORDER BY novelty"
+    query = "SELECT DISTINCT reference FROM novelty ORDER BY reference"
     found = Outcome("sql", query, "--json", store=lab).rows
-    assert [r["novelty"] for r in found] == ["known", "structure", "substitution"]
+    entries = "all entries of mine (11) and mp (2)"
+    assert [r["reference"] for r in found] == [entries, "d@1 (11)"]
+    assert (row["against"], both["against"]) == (entries, "d@1 (11)")
+    # Least new of all: the titania are known among all entries alone, KBr is as new in the dataset.
+    query = (
+        "SELECT reduced_formula, novelty, novelty_against FROM generated "
+        "WHERE novelty IS NOT NULL ORDER BY novelty"
+    )
+    found = Outcome("sql", query, "--json", store=lab).rows
+    assert [tuple(r.values()) for r in found] == [
+        ("TiO2", "known", entries), ("TiO2", "structure", entries),
+        ("KBr", "substitution", entries),
+    ]  # fmt: skip
     plain = Outcome("novelty", "gen", "--against", "d@1", "--against", "entries", store=lab)
     assert plain.code == 0
     assert "gen" in plain.out
