@@ -20,6 +20,7 @@ from gandb.cli import (
     model,
     report,
     schema,
+    share,
     source,
     sql,
     structure,
@@ -99,6 +100,7 @@ app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=lineage.EPILOG)(lineage.lineage)
 app.command(epilog=sql.EPILOG)(sql.sql)
 app.command(epilog=export.EPILOG)(export.export)
+app.add_typer(share.app, name="share")
 app.add_typer(structure.app, name="structure")
 app.add_typer(job.app, name="job")
 app.command(epilog=worker.EPILOG)(worker.worker)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gandb.cli.output import failures_reported
+
+if TYPE_CHECKING:
+    from gandb.query.result import ReadableStore
 
 EPILOG = """Examples:
 
 gandb sql "SELECT reduced_formula, times_generated FROM generated WHERE novel LIMIT 10"
 
 gandb sql --format csv --output nitrides.csv.gz < nitrides.sql
+
+gandb sql --bundle results.zip "SELECT * FROM generated WHERE novel LIMIT 10"
 
 gandb sql (a prompt, with history and completion)"""
 
@@ -57,11 +64,14 @@ def sql(
         float | None,
         typer.Option(min=0.001, help="Cancel a query after so many seconds."),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Ask a bundle of gandb share pack, not the store; nothing is taken in."),
+    ] = None,
 ) -> None:
     """Ask the store in SQL, read-only. Without a query on a terminal: a prompt."""
     with failures_reported():
         from gandb.cli import results
-        from gandb.cli.context import open_reader
         from gandb.core.errors import UsageError
         from gandb.query.result import Limits
 
@@ -70,16 +80,32 @@ def sql(
         chosen = OutputFormat.JSON.value if as_json else output_format and output_format.value
         statement = _statement(query, file)
         limits = Limits(timeout=timeout)
-        if statement is None:
-            if output is not None:
-                raise UsageError("--output needs a query")
-            from gandb.cli.prompt import Prompt
+        if statement is None and output is not None:
+            raise UsageError("--output needs a query")
+        with _reader(ctx, bundle) as reader:
+            if statement is None:
+                from gandb.cli.prompt import Prompt
 
-            Prompt(open_reader(ctx), limits=limits, rows=limit, output_format=chosen).loop()
-            return
-        results.deliver(
-            open_reader(ctx), statement, limits=limits, output=output, name=chosen, rows=limit
-        )
+                Prompt(reader, limits=limits, rows=limit, output_format=chosen).loop()
+                return
+            results.deliver(
+                reader, statement, limits=limits, output=output, name=chosen, rows=limit
+            )
+
+
+@contextmanager
+def _reader(ctx: typer.Context, bundle: Path | None) -> Iterator[ReadableStore]:
+    """Open the store, or a bundle, for queries."""
+    if bundle is None:
+        from gandb.cli.context import open_reader
+
+        yield open_reader(ctx)
+        return
+    from gandb.sharing.bundle import open_bundle
+    from gandb.sharing.bundle_sql import reading
+
+    with open_bundle(bundle) as opened, reading(opened) as reader:
+        yield reader
 
 
 def _statement(query: str | None, file: Path | None) -> str | None:

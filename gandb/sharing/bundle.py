@@ -168,9 +168,15 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
         InputError: it is no bundle, or not what its manifest says; says what is wrong.
         RevisionError: it was packed by a gandb of another schema revision.
     """
-    with _Files.of(path) as files:
+    with tempfile.TemporaryDirectory(prefix="gandb-bundle-") as folder:
+        yield _checked(path, Path(folder))
+
+
+def _checked(path: Path, folder: Path) -> Bundle:
+    """Check a bundle; what a zip holds is laid into ``folder``."""
+    with bundle_files(path) as files:
         manifest, digest = _read_manifest(files)
-        described = {str(k): v for k, v in manifest["files"].items()}
+        described = manifest["files"]
         _compare_names(path, set(files.sizes), {MANIFEST, *described})
         for name, facts in described.items():
             if files.sizes[name] != facts["size"]:
@@ -178,23 +184,18 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
                     f"{path}: {name} has {files.sizes[name]} bytes, its manifest says "
                     f"{facts['size']}"
                 )
-        with tempfile.TemporaryDirectory(prefix="gandb-bundle-") as folder:
-            found = {n: files.checked(n, f["sha256"], Path(folder)) for n, f in described.items()}
-            for table in TABLES:
-                check_parquet(
-                    found[table.path],
-                    f"{path}: {table.path}",
-                    table.schema,
-                    described[table.path]["rows"],
-                )
-            yield Bundle(
-                path=path,
-                sha256=digest,
-                manifest=manifest,
-                tables={t.name: found[t.path] for t in TABLES},
-                blobs={n[len("blobs/") :]: p for n, p in found.items() if n.startswith("blobs/")},
-                documents={n: found[n] for n in DOCUMENTS},
-            )
+        found = {n: files.checked(n, f["sha256"], folder) for n, f in described.items()}
+        for table in TABLES:
+            where = f"{path}: {table.path}"
+            check_parquet(found[table.path], where, table.schema, described[table.path]["rows"])
+    return Bundle(
+        path=path,
+        sha256=digest,
+        manifest=manifest,
+        tables={t.name: found[t.path] for t in TABLES},
+        blobs={n[len("blobs/") :]: p for n, p in found.items() if n.startswith("blobs/")},
+        documents={n: found[n] for n in DOCUMENTS},
+    )
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -204,11 +205,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         InputError: there is none, or it is damaged.
         RevisionError: it was packed by a gandb of another schema revision.
     """
-    with _Files.of(path) as files:
+    with bundle_files(path) as files:
         return _read_manifest(files)[0]
 
 
-def _read_manifest(files: _Files) -> tuple[dict[str, Any], str]:
+def _read_manifest(files: BundleFiles) -> tuple[dict[str, Any], str]:
     where = f"{files.path} is no bundle of gandb"
     if files.sizes.get(MANIFEST, LARGEST_DOCUMENT + 1) > LARGEST_DOCUMENT:
         raise InputError(f"{where}: it has no {MANIFEST}, or one of more than 64 MB")
@@ -284,7 +285,26 @@ def _compare_names(
 # --- files -------------------------------------------------------------------------------
 
 
-class _Files:
+@contextmanager
+def bundle_files(path: Path) -> Iterator[BundleFiles]:
+    """Look into a folder or a zip.
+
+    Raises:
+        InputError: it is neither, or holds what no bundle does.
+    """
+    try:
+        if path.is_dir():
+            yield _Folder(path)
+        elif path.is_file():
+            with zipfile.ZipFile(path) as archive:
+                yield _Zip(path, archive)
+        else:
+            raise InputError(f"there is no bundle at {path}")
+    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise InputError(f"cannot read {path} as a bundle: {error}") from error
+
+
+class BundleFiles:
     """The files of a bundle: their names and sizes, and what is in them.
 
     Attributes:
@@ -294,25 +314,6 @@ class _Files:
 
     path: Path
     sizes: dict[str, int]
-
-    @staticmethod
-    @contextmanager
-    def of(path: Path) -> Iterator[_Files]:
-        """Look into a folder or a zip.
-
-        Raises:
-            InputError: it is neither, or holds what no bundle does.
-        """
-        try:
-            if path.is_dir():
-                yield _Folder(path)
-            elif path.is_file():
-                with zipfile.ZipFile(path) as archive:
-                    yield _Zip(path, archive)
-            else:
-                raise InputError(f"there is no bundle at {path}")
-        except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-            raise InputError(f"cannot read {path} as a bundle: {error}") from error
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file of the bundle."""
@@ -341,7 +342,7 @@ class _Files:
             raise InputError(f"{self.path}: {name} is damaged (its SHA-256 differs)")
 
 
-class _Folder(_Files):
+class _Folder(BundleFiles):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.sizes = {}
@@ -366,7 +367,7 @@ class _Folder(_Files):
         return self.path / name
 
 
-class _Zip(_Files):
+class _Zip(BundleFiles):
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path = path
         self.archive = archive
