@@ -66,6 +66,21 @@ class Diff:
         """Entries that are in another split."""
         return sum(row["moved"] for row in self.sources)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "before": self.before.reference,
+            "after": self.after.reference,
+            "added": self.n_added,
+            "dropped": self.n_dropped,
+            "moved": self.n_moved,
+            "sources": self.sources,
+            "moves": self.moves,
+            **{row["of"]: {k: row[k] for k in ("gained", "lost")} for row in self.groups},
+            "properties": self.properties,
+            "examples": dict(self.examples),
+        }
+
     def __bool__(self) -> bool:
         return any((self.n_added, self.n_dropped, self.n_moved))
 

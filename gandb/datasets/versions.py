@@ -71,6 +71,7 @@ __all__ = [
     "member_compositions",
     "members_query",
     "members_shared",
+    "newest",
     "parse_reference",
     "read_members",
     "reference_of",
@@ -141,15 +142,14 @@ def create(
             f"{len(selection.entry_ids)} entries with {len(selection.composition_ids)} compositions"
         )
     with store.write() as tx:
-        existing = versions_of(tx.connection, name)
-        standing = [v for v in existing if v.removed_at is None]
-        newest = standing[-1] if standing else None
-        recipe = _recipe(selection, split, newest)
+        standing = [v for v in versions_of(tx.connection, name) if v.removed_at is None]
+        last = standing[-1] if standing else None
+        recipe = _recipe(selection, split, last)
         members = Members.of(selection.entry_ids, split_members(tx.connection, selection, recipe))
-        if newest is not None and _says_the_same(tx, newest.id, members, recipe):
-            return newest, False
+        if last is not None and _says_the_same(tx, last.id, members, recipe):
+            return last, False
         if parents is None:
-            parents = [newest.id] if newest else []
+            parents = [last.id] if last else []
         if parents and _says_the_same(tx, parents[0], members, recipe):
             numbered = standing_number(tx, name, parents[0])
             if numbered is not None:
@@ -163,6 +163,13 @@ def create(
             n_compositions=len(np.unique(as_keys(selection.composition_ids))),
         )
         return add_number(tx, name, version, message, selection.origin), True
+
+
+def newest(store: Store, name: str) -> Version | None:
+    """Return the newest version of a dataset that was not removed; None if there is none."""
+    with store.read() as connection:
+        standing = [v for v in versions_of(connection, name) if v.removed_at is None]
+    return standing[-1] if standing else None
 
 
 def _recipe(selection: Selection, split: SplitRecipe | None, newest: Version | None) -> AnySplit:
