@@ -15,7 +15,10 @@ from gandb.sharing.description import Description
 from gandb.sharing.licences import Notice
 
 PROFILE = "https://w3id.org/ro/crate/1.1"
-_CONTEXT = "https://w3id.org/ro/crate/1.1/context"
+_CONTEXT = [
+    "https://w3id.org/ro/crate/1.1/context",
+    {"creditText": "http://schema.org/creditText", "sha256": "http://schema.org/sha256"},
+]
 _SOFTWARE = "#gandb"
 
 
@@ -46,30 +49,37 @@ def rocrate(about: Description, gandb_version: str) -> dict[str, Any]:
         "citation": [{"@id": _source(i)} for i, _ in enumerate(about.notices)],
         "creditText": about.citation,
     }
+    graph = [
+        {
+            "@id": ROCRATE,
+            "@type": "CreativeWork",
+            "about": {"@id": "./"},
+            "conformsTo": {"@id": PROFILE},
+        },
+        root,
+        {"@id": origin, "@type": "Organization", "name": about.origin},
+        {
+            "@id": _SOFTWARE,
+            "@type": "SoftwareApplication",
+            "name": "gandb",
+            "version": gandb_version,
+            "description": "A versioned SQL store for generated inorganic materials.",
+        },
+        *licences,
+        *(_cited(i, notice) for i, notice in enumerate(about.notices)),
+        *_files(about),
+        *jobs,
+        *_things(about),
+    ]
+    return {"@context": _CONTEXT, "@graph": [_compact(entity) for entity in graph]}
+
+
+def _compact(entity: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a list of one as that one, and leave out what is empty, as RO-Crate recommends."""
     return {
-        "@context": _CONTEXT,
-        "@graph": [
-            {
-                "@id": ROCRATE,
-                "@type": "CreativeWork",
-                "about": {"@id": "./"},
-                "conformsTo": {"@id": PROFILE},
-            },
-            {k: v for k, v in root.items() if v != []},
-            {"@id": origin, "@type": "Organization", "name": about.origin},
-            {
-                "@id": _SOFTWARE,
-                "@type": "SoftwareApplication",
-                "name": "gandb",
-                "version": gandb_version,
-                "description": "A versioned SQL store for generated inorganic materials.",
-            },
-            *licences,
-            *(_cited(i, notice) for i, notice in enumerate(about.notices)),
-            *_files(about),
-            *jobs,
-            *_things(about),
-        ],
+        key: value[0] if isinstance(value, list) and len(value) == 1 else value
+        for key, value in entity.items()
+        if value != []
     }
 
 
