@@ -110,13 +110,13 @@ def _verify_materials(connection: sa.Connection, recipe_id: UUID) -> dict[str, A
         ends = id_keys(ids_from_text(rows.column(name)))
         pairs[:, side] = np.minimum(np.searchsorted(ids, ends), len(ids) - 1)
         within &= ids[pairs[:, side]] == ends  # new candidates are no members yet
-    expected = ids[_components(len(ids), pairs[within])]
+    expected = ids[components(len(ids), pairs[within])]
     wrong = [str(i) for i in uuids(ids[expected != materials])]
     what = f"materials are the components of the matches ({recipe_id})"
     return finding(what, len(wrong), wrong)
 
 
-def _components(n: int, pairs: np.ndarray) -> np.ndarray:
+def components(n: int, pairs: np.ndarray) -> np.ndarray:
     """Return the smallest of what each of n is linked to by pairs, int64 (k, 2)."""
     label = np.arange(n)
     while len(pairs):

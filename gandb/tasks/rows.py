@@ -179,6 +179,7 @@ def entry_ids(
     external_ids: Sequence[str | None] | None = None,
     extra: Sequence[str | None] | None = None,
     structure_ids: Sequence[UUID | None] | None = None,
+    structures: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Return the content ids of n entries, uint8 (n, 16).
 
@@ -194,6 +195,7 @@ def entry_ids(
         external_ids: n texts, None where there is none.
         extra: n canonical JSON texts, None where there is none.
         structure_ids: n ids, None where there is no structure.
+        structures: the same as arrays: uint8 (n, 16), and where there is one, bool (n,).
     """
     n = len(composition_ids)
     text = np.zeros((n, _TAG), np.uint8)
@@ -216,9 +218,13 @@ def entry_ids(
         chain = np.hstack([ids[stated], _tag(name, len(raw)), raw])
         ids[stated] = hash_rows(chain, Domain.ENTRY)
     if structure_ids is not None and any(structure_ids):
-        stated = np.array([s is not None for s in structure_ids])
-        raw = np.frombuffer(b"".join(s.bytes for s in structure_ids if s), np.uint8)
-        chain = np.hstack([ids[stated], _tag("structure", stated.sum()), raw.reshape(-1, 16)])
+        raw = np.frombuffer(
+            b"".join(s.bytes if s else bytes(_TAG) for s in structure_ids), np.uint8
+        )
+        structures = raw.reshape(-1, _TAG), np.array([s is not None for s in structure_ids])
+    if structures is not None and structures[1].any():
+        own, stated = structures
+        chain = np.hstack([ids[stated], _tag("structure", int(stated.sum())), own[stated]])
         ids[stated] = hash_rows(chain, Domain.ENTRY)
     return ids
 
