@@ -18,8 +18,10 @@ from gandb.cli import (
     job,
     lineage,
     model,
+    publish,
     report,
     schema,
+    serve,
     share,
     source,
     sql,
@@ -101,6 +103,9 @@ app.command(epilog=lineage.EPILOG)(lineage.lineage)
 app.command(epilog=sql.EPILOG)(sql.sql)
 app.command(epilog=export.EPILOG)(export.export)
 app.add_typer(share.app, name="share")
+app.command(epilog=publish.PUBLISH_EPILOG)(publish.publish)
+app.add_typer(publish.token_app, name="token")
+app.command(epilog=serve.EPILOG)(serve.serve)
 app.add_typer(structure.app, name="structure")
 app.add_typer(job.app, name="job")
 app.command(epilog=worker.EPILOG)(worker.worker)

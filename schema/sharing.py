@@ -104,6 +104,12 @@ publication = sa.Table(
         provenance="gandb",
     ),
     column(
+        "overlapping",
+        TextList,
+        "Publications before it that share entries or candidates with it.",
+        provenance="gandb",
+    ),
+    column(
         "sources",
         Json,
         "Attribution and licence of each source, as OPTIMADE references.",

@@ -13,6 +13,7 @@ own fields those become properties whose meaning and unit the provider documents
 - Alexandria, https://alexandria.icams.rub.de: per atom in eV, its band gap the smaller one.
 - JARVIS-DFT, https://jarvis.nist.gov: OptB88vdW; -99999 and ``na`` are missing.
 - AFLOW, https://aflow.org: its AFLUX keywords.
+- gandb's own server: properties by their names and units here.
 
 All other fields are extra: NOMAD's (``_nmd_``) are results of many codes in SI units, COD's are
 bibliographic, and those of other providers have no units that could be relied on.
@@ -27,9 +28,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from gandb.core.errors import InputError
+from gandb.core.units import PROPERTIES
 from gandb.sources.base import Reject
 from gandb.sources.documents import FAULTS, documents, kept, reason_of
 from gandb.sources.mp_ids import mp_ids
+from gandb.sources.own_records import KEY, restored
 from gandb.sources.quantities import measured, properties_of
 from gandb.sources.records import MAX_RAW, Format, Member, Record
 from gandb.sources.structures import is_optimade, sites_of_optimade
@@ -97,6 +100,10 @@ PROVIDERS: dict[str, Provider] = {
         external_id="_aflow_auid",
         aliases={"aurl": "_aflow_aurl"},
     ),
+    "gandb": Provider(
+        columns={f"_gandb_{p.name}": f"{p.name}:{p.unit}" for p in PROPERTIES.values()},
+        external_id="_gandb_external_id",
+    ),
 }
 """Providers whose own fields are known, by prefix."""
 
@@ -114,6 +121,8 @@ _FORMULAS = (
     "chemical_formula_hill",
 )
 _ARRAYS = (
+    "_gandb_charge",
+    "_gandb_site_properties",
     "assemblies",
     "cartesian_site_positions",
     "fractional_site_positions",
@@ -260,12 +269,12 @@ def _record(
         properties, used, more = _properties(attributes, known)
     except FAULTS as error:
         return Reject(file, number, reason_of(error), f"{resource_id} {attributes!r}"[:MAX_RAW])
-    without = {*_ARRAYS, *used, *(known.aliases or {}).values()}
+    without = {f"_{KEY}", *_ARRAYS, *used, *(known.aliases or {}).values()}
     without.update(_DERIVED if structure is not None else ())
     if known.external_id:
         without.add(known.external_id)
     said = {**attributes, **more, **_references(resource, included)}
-    return Record(
+    record = Record(
         file,
         number,
         external_id=external_id,
@@ -275,6 +284,10 @@ def _record(
         properties=properties,
         extra=kept(said, without),
     )
+    try:
+        return restored(record, attributes.get(f"_{KEY}"))
+    except InputError as error:
+        return Reject(file, number, str(error), resource_id[:MAX_RAW])
 
 
 def _refuse_features(attributes: Mapping[str, Any]) -> None:

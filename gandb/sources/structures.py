@@ -251,8 +251,9 @@ def sites_of_optimade(
     """Read the attributes of an OPTIMADE structure.
 
     Vacancies are left out, and so are sites with nothing else. Hydrogen with the mass of an isotope
-    is that isotope. Members of an assembly are there with the probability of their group. Where no
-    ``species`` are given, ``species_at_sites`` must be elements.
+    is that isotope. What gandb's own server adds (oxidation states, charge, site properties) makes
+    the very record again that it serves. Members of an assembly are there with the probability of
+    their group. Where no ``species`` are given, ``species_at_sites`` must be elements.
 
     Args:
         attributes: of the resource.
@@ -282,13 +283,18 @@ def sites_of_optimade(
             species.append(known[name])
         else:
             raise InputError(f"site {place} names {name!r}, which is not among its species")
-    kept = {name: list(values) for name, values in (properties or {}).items()}
+    own = attributes.get("_gandb_site_properties")
+    kept = {
+        str(name): _listed(values, f"site property {name}")
+        for name, values in (own.items() if isinstance(own, Mapping) else ())
+    }
+    kept |= {name: list(values) for name, values in (properties or {}).items()}
     for name, values in kept.items():
         _alike(len(values), name, len(names))
     shares = _assembly_shares(attributes.get("assemblies"), len(names))
     for place, share in shares.items():
         what = species[place]
-        parts = (Occupant(what),) if isinstance(what, str) else what
+        parts = parse_species(what) if isinstance(what, str) else what
         species[place] = [Occupant(o.symbol, o.occupancy * share, o.oxidation_state) for o in parts]
     if any(not what for what in species):
         places = [i for i, what in enumerate(species) if what]
@@ -301,6 +307,7 @@ def sites_of_optimade(
         lattice=attributes["lattice_vectors"],
         cartesian=cartesian,
         properties=kept,
+        charge=number(attributes.get("_gandb_charge"), "_gandb_charge"),
     )
 
 
@@ -330,6 +337,8 @@ def _optimade_species(listed: Any) -> dict[str, str | tuple[Occupant, ...]] | No
 
 def _optimade_occupants(name: str, item: Mapping[str, Any]) -> str | tuple[Occupant, ...]:
     symbols = _listed(item.get("chemical_symbols"), f"chemical_symbols of species {name!r}")
+    states = _gandb_list(item, "oxidation_states", name, len(symbols)) or [None] * len(symbols)
+    symbols = _gandb_list(item, "symbols", name, len(symbols)) or symbols
     shares = item.get("concentration")
     if shares is None and len(symbols) == 1:
         shares = [1.0]
@@ -342,7 +351,7 @@ def _optimade_occupants(name: str, item: Mapping[str, Any]) -> str | tuple[Occup
     if any(item.get("attached") or ()) and any(item.get("nattached") or ()):
         raise InputError(f"species {name!r} has atoms attached, whose places are not known")
     found = []
-    for symbol, share, mass in zip(symbols, shares, masses, strict=True):
+    for symbol, share, mass, state in zip(symbols, shares, masses, states, strict=True):
         if symbol in _EMPTY:
             continue
         if not isinstance(symbol, str) or (symbol not in ATOMIC_NUMBERS and symbol not in ISOTOPES):
@@ -354,10 +363,22 @@ def _optimade_occupants(name: str, item: Mapping[str, Any]) -> str | tuple[Occup
         part = number(share, f"a concentration of species {name!r}")
         if part is None:
             raise InputError(f"species {name!r} has no concentration of {symbol}")
-        found.append(Occupant(symbol, part))
+        charge = number(state, f"an oxidation state of species {name!r}")
+        found.append(Occupant(symbol, part, charge))
     if len(found) == 1 and found[0].occupancy == 1.0:
-        return found[0].symbol
+        return str(found[0])
     return tuple(found)
+
+
+def _gandb_list(item: Mapping[str, Any], field: str, name: str, n: int) -> list[Any] | None:
+    """Return a list that gandb's own server adds to a species, one value per chemical symbol."""
+    values = item.get(f"_gandb_{field}")
+    if values is None:
+        return None
+    what = f"_gandb_{field} of species {name!r}"
+    values = _listed(values, what)
+    _alike(len(values), what, n, "chemical symbols")
+    return values
 
 
 def _assembly_shares(assemblies: Any, n: int) -> dict[int, float]:

@@ -60,6 +60,17 @@ class StoreLock:
         with self._hold(fcntl.LOCK_EX):
             yield
 
+    def awaited(self) -> bool:
+        """Say whether somebody is at the gate: a writer stays there until all readers are gone."""
+        handle = _open(self._gate)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
     def remove(self) -> None:
         """Remove the lock files; only who holds the room alone may do so."""
         self._room.unlink()

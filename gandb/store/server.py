@@ -60,6 +60,23 @@ class PostgresEngine:
         """Return True; connecting will show."""
         return True
 
+    def pooled(self, pool: type[sa.Pool], size: int = 8) -> sa.Engine:
+        """Return connections that are kept and looked at before they are used again.
+
+        For a server that answers many short questions; whoever asks for it closes it.
+        """
+        given = {k: v for k, v in _CONNECTION.items() if k not in self._url.query}
+        return sa.create_engine(
+            self._url,
+            poolclass=pool,
+            pool_size=size,
+            max_overflow=0,
+            pool_pre_ping=True,
+            pool_recycle=600,
+            pool_timeout=self._timeout,
+            connect_args=given,
+        )
+
     # --- transactions --------------------------------------------------------------------
 
     @contextmanager

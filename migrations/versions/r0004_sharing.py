@@ -132,6 +132,7 @@ def upgrade() -> None:
         sa.Column("public", sa.Boolean(), nullable=False),
         sa.Column("n_structures", sa.BigInteger(), nullable=False),
         sa.Column("n_without", sa.BigInteger(), nullable=False),
+        sa.Column("overlapping", _TEXTS, nullable=False),
         sa.Column("sources", _JSON, nullable=False),
         _moment("created_at"),
     )

@@ -1,0 +1,1 @@
+"""OPTIMADE straight from SQL: publications, filters, answers."""
