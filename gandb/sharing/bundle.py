@@ -40,7 +40,6 @@ ROCRATE = "ro-crate-metadata.json"
 LICENCES = "LICENCES.md"
 DOCUMENTS = (LICENCES, CROISSANT, ROCRATE)
 LARGEST_DOCUMENT = 64 << 20
-LARGEST_BLOB = 64 << 30
 _PIECE = 1 << 20
 _FILE = re.compile(r"tables/[a-z_]+\.parquet|blobs/[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -26,6 +26,8 @@ from gandb.store.bulk import ids_from_text
 
 GROUP_ROWS = 49_152
 """Rows of a row group at most; a multiple of `_SLICE`."""
+LEAST_GROUP_ROWS = 64
+"""Rows of every row group but the last, at least."""
 GROUP_BYTES = 32 << 20
 """Bytes of a row group at which it is closed, counted before encoding."""
 _SLICE = 2_048
@@ -249,15 +251,27 @@ def _groups(schema: pa.Schema, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]
     """Cut rows into row groups, each at the same place however they come."""
     held: list[pa.Table] = []
     rows = size = 0
-    for part in _slices(schema, pieces):
+    for part, part_size in _sized(_slices(schema, pieces)):
         held.append(part)
         rows += part.num_rows
-        size += content_size(part)
+        size += part_size
         if rows >= GROUP_ROWS or size >= GROUP_BYTES:
             yield pa.concat_tables(held).combine_chunks()
             held, rows, size = [], 0, 0
     if held:
         yield pa.concat_tables(held).combine_chunks()
+
+
+def _sized(slices: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, int]]:
+    """Yield slices with their sizes; those that are large, in parts of `LEAST_GROUP_ROWS`."""
+    for part in slices:
+        size = content_size(part)
+        if size < GROUP_BYTES:
+            yield part, size
+            continue
+        for begin in range(0, part.num_rows, LEAST_GROUP_ROWS):
+            small = part.slice(begin, LEAST_GROUP_ROWS)
+            yield small, content_size(small)
 
 
 def _slices(schema: pa.Schema, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -49,7 +49,7 @@ def rocrate(about: Description, gandb_version: str) -> dict[str, Any]:
         "citation": [{"@id": _source(i)} for i, _ in enumerate(about.notices)],
         "creditText": about.citation,
     }
-    graph = [
+    graph: list[dict[str, Any]] = [
         {
             "@id": ROCRATE,
             "@type": "CreativeWork",
