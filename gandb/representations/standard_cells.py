@@ -113,7 +113,7 @@ def find_dataset(
         )
     cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), numbers)
     try:
-        found = moyopy.MoyoDataset(
+        found: MoyoDataset = moyopy.MoyoDataset(
             cell,
             symprec=symprec,
             angle_tolerance=None if angle_tolerance is None else math.radians(angle_tolerance),
