@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gandb.cli import share_merge
 from gandb.cli.context import open_store
 from gandb.cli.output import emit, failures_reported, message
 
@@ -225,3 +226,6 @@ def _words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "yes" if value is True else str(value)
+
+
+share_merge.register(app)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gandb.core.errors import InputError
+from gandb.query.values import printable
 from gandb.sharing.page_headers import DATA_PAGE, DICTIONARY_PAGE, PageError, page_headers
 from gandb.sharing.portable import GROUP_ROWS, LEAST_GROUP_ROWS
 
@@ -49,7 +50,9 @@ def check_parquet(path: Path, where: str, schema: pa.Schema, rows: int) -> None:
             _check_pages(path, file.metadata, where)
         _check_dictionaries(path, where)
     except (pa.ArrowException, OSError, PageError, ValueError) as error:
-        raise InputError(f"{where} cannot be read as Parquet: {error}") from error
+        raise InputError(
+            f"{where} cannot be read as Parquet: {printable(str(error).strip())}"
+        ) from error
 
 
 def _opened(path: Path, dictionaries: list[str] | None = None) -> pq.ParquetFile:

@@ -14,6 +14,7 @@ from gandb.schema.tables import dataset, dataset_number, dataset_tag
 from gandb.sharing.bundle import BundleTable
 from gandb.sharing.portable import canonical_document, portable_schema
 from gandb.sharing.selection_rows import Closure
+from gandb.sharing.statements import packed_statements
 
 
 class Names:
@@ -28,7 +29,7 @@ class Names:
         self._rows: dict[str, list[dict[str, Any]]] = {
             "dataset_number": [],
             "dataset_tag": [],
-            "statement": [],
+            "statement": packed_statements(connection, closure.query, origin),
         }
         self._names: dict[UUID, str] = {}
         self._rows["dataset_base"] = [

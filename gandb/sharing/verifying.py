@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from gandb.core.errors import InputError
 from gandb.core.pool import Pool, default_processes
+from gandb.query.values import printable
 from gandb.sharing.bundle import TABLES, Bundle, BundleTable
 from gandb.sharing.verifying_graph import verify_graph
 from gandb.sharing.verifying_records import RECORD_CHECKS
@@ -97,7 +98,9 @@ class _readable:  # noqa: N801 - reads as a statement
 
     def __exit__(self, kind: Any, error: BaseException | None, _: object) -> None:
         if isinstance(error, (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError)):
-            raise InputError(f"{self._where} cannot be read: {error}") from error
+            raise InputError(
+                f"{self._where} cannot be read: {printable(str(error).strip())}"
+            ) from error
 
 
 # --- rows, a row group at a time ---------------------------------------------------------

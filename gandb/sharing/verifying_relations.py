@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from gandb.core.errors import InputError
+from gandb.query.values import printable
 from gandb.sharing.bundle import TABLES, Bundle, BundleTable
 from gandb.sharing.verifying_records import element_batches
 from gandb.sharing.verifying_values import FlawError, ids_of, shown
@@ -107,7 +108,8 @@ def _require_none(
     try:
         found = connection.execute(f"{query} LIMIT {_SHOWN}").fetchall()
     except duckdb.Error as error:
-        raise InputError(f"{bundle.path}: {table.path} cannot be read: {error}") from error
+        reason = printable(str(error).strip())
+        raise InputError(f"{bundle.path}: {table.path} cannot be read: {reason}") from error
     if found:
         rows = "; ".join(", ".join(shown(v) for v in row) for row in found)
         raise InputError(f"{bundle.path}: {table.path}: {what} ({rows})")

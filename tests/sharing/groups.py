@@ -28,7 +28,7 @@ from tests.filled import head
 from tests.tasks.labs import work
 from tests.variants import Cell, noisy
 
-ROWS = {"ada": 120, "bose": 200}
+ROWS = {"ada": 50, "bose": 80}
 STRUCTURES = {"ada": slice(0, 10), "bose": slice(4, 15)}
 
 
@@ -45,7 +45,7 @@ def fill(store: Store, folder: Path, origin: str) -> None:
     """Do a group's work: imports, versions, tags, training, generation, candidates, novelty."""
     (table, *_) = sample_files()["mp"]
     own = head(table, folder / "own.csv", ROWS[origin])
-    common = head(table, folder / "common.csv", 60)
+    common = head(table, folder / "common.csv", 30)
     mapping = {"value": "formation_energy_per_atom"}
     work(store, import_job("mp", [own], release=origin, mapping=mapping))
     work(store, import_job("mp", [common], mapping=mapping))
@@ -60,7 +60,7 @@ def fill(store: Store, folder: Path, origin: str) -> None:
     seeds = (0,) if origin == "ada" else (0, 1)
     (trained,) = work(store, training_job("count_given_element", first, seed=0))
     checkpoint = checkpoint_of_job(store, trained.id)
-    work(store, *(generation_job(checkpoint, 300, s, chunk_size=200) for s in seeds))
+    work(store, *(generation_job(checkpoint, 90, s, chunk_size=60) for s in seeds))
     work(store, novelty_job(store, checkpoint, versions.resolve(store, "own@1")))
     shown = crowd(STRUCTURES[origin], seed=9)[::2]
     work(store, candidates_job("other", [write(folder, f"of-{origin}", shown)]))

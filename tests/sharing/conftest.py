@@ -1,0 +1,45 @@
+"""Two groups with full stores, their bundles, and copies that a test may change."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gandb.core.config import Settings
+from gandb.store import Store
+from tests.sharing import groups
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group's store and a bundle of all that it knows."""
+
+    store: Store
+    bundle: Path
+
+    def copy(self, folder: Path) -> Store:
+        """Return a copy of the store."""
+        shutil.copytree(self.store.location, folder)
+        return Store.open(Settings(str(folder)))
+
+
+@pytest.fixture(scope="session")
+def two_groups(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Group]:
+    """Two groups that worked apart on data that overlap."""
+    found = {}
+    for origin in ("ada", "bose"):
+        folder = tmp_path_factory.mktemp(origin)
+        store = groups.make(str(folder / "store"), folder, origin)
+        groups.fill(store, folder, origin)
+        found[origin] = Group(store, groups.bundle(store, folder / "bundle"))
+    return found
+
+
+@pytest.fixture
+def copy_of(two_groups: dict[str, Group], tmp_path: Path) -> Callable[[str], Store]:
+    """Return copies of the stores by origin."""
+    return lambda origin: two_groups[origin].copy(tmp_path / f"copy-of-{origin}")
