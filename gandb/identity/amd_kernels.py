@@ -18,6 +18,7 @@ import math
 import numpy as np
 from numba import njit
 
+from gandb.core.compiled import inner
 from gandb.identity.niggli_kernels import inverse_of
 
 _SHELL = 1.25
@@ -29,12 +30,12 @@ _BINS = 64
 _FEW = 256  # numbers that are sorted by bins
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _dot(u, v):
     return u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _reduced(lattice):
     """Return a basis of the same lattice with short vectors, by length; float64 (3, 3)."""
     basis = lattice.copy()
@@ -73,7 +74,7 @@ def _reduced(lattice):
     return basis
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _triangular(basis):
     """Turn a basis so that its matrix is lower triangular with a positive diagonal."""
     found = np.zeros((3, 3))
@@ -90,7 +91,7 @@ def _triangular(basis):
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _collect(places, site, basis, radius, k, squares):
     """Put the squared distances from a site to the others within a radius into ``squares``.
 
@@ -155,7 +156,7 @@ def _collect(places, site, basis, radius, k, squares):
     return count
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _sort(squares, count, within, ordered, bins, starts):
     """Sort the first ``count`` of the squared distances up to ``within`` into ``ordered``.
 
@@ -186,7 +187,7 @@ def _sort(squares, count, within, ordered, bins, starts):
         ordered[j + 1] = square
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _times(rows, matrix):
     """Multiply rows (n, 3) with a matrix (3, 3); numba's own product would ask for SciPy."""
     found = np.empty_like(rows)

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
+from gandb.core.compiled import inner
 from gandb.identity.lattice_kernels import (
     determinant,
     fill_box,
@@ -24,6 +25,7 @@ from gandb.identity.lattice_kernels import (
     stretch_between,
     whiten,
 )
+from gandb.identity.niggli_kernels import dot, sorted_order
 from gandb.identity.shift_kernels import may_be_shifted
 from gandb.identity.site_kernels import (
     DONE,
@@ -31,9 +33,9 @@ from gandb.identity.site_kernels import (
     MORE_PAIRS,
     MORE_POINTS,
     assign_sites,
+    first_room,
     larger_room,
     list_pairs,
-    make_room,
     most_sites,
     move_sites,
     same_kinds,
@@ -49,7 +51,7 @@ _MOST_CHANGE = 0.9  # of squared lengths; beyond it nothing is excluded
 def may_match_pairs(cells, pairs, tolerances, strain, displacement, may):
     """Say of pairs (k, 2) of cells whether any cells close to them could match, either way."""
     n = most_sites(cells, pairs)
-    room = make_room(n, 512, 256, 8 * n)
+    room = first_room(n)
     bases = np.empty((64, 3, 3))
     for p in range(len(pairs)):
         may[p] = False
@@ -69,37 +71,43 @@ def may_match_pairs(cells, pairs, tolerances, strain, displacement, may):
                 break
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _near_reduced(lattice, factor, bases):
     """List the bases of a lattice that are reduced after a strain; -1 if there are too many."""
     lengths = np.empty(3)
     for i in range(3):
-        lengths[i] = math.sqrt((lattice[i] ** 2).sum())
-    shortest = np.sort(lengths)
+        lengths[i] = math.sqrt(dot(lattice[i], lattice[i]))
+    shortest = lengths[sorted_order(lengths)]
     within = factor * factor * (1.0 + _NIGGLI_SLACK)
     volume = abs(determinant(lattice))
     most = np.empty(3, np.int64)
+    vector = np.empty(3)
     for i in range(3):
-        face = np.cross(lattice[(i + 1) % 3], lattice[(i + 2) % 3])
-        most[i] = int(shortest[2] * within * math.sqrt((face * face).sum()) / volume + 1e-6)
+        _cross(lattice[(i + 1) % 3], lattice[(i + 2) % 3], vector)
+        most[i] = int(shortest[2] * within * math.sqrt(dot(vector, vector)) / volume + 1e-6)
     points = np.empty((128, 7))
+    far = np.empty(128)
     count = 0
     for i in range(most[0] + 1):
         for j in range(-most[1], most[1] + 1):
             for k in range(-most[2], most[2] + 1):
                 if i == 0 and (j < 0 or (j == 0 and k <= 0)):
                     continue  # of a vector and its inverse only one
-                vector = i * lattice[0] + j * lattice[1] + k * lattice[2]
-                length = math.sqrt((vector * vector).sum())
+                for x in range(3):
+                    vector[x] = i * lattice[0, x] + j * lattice[1, x] + k * lattice[2, x]
+                length = math.sqrt(dot(vector, vector))
                 if length > shortest[2] * within:
                     continue
                 if count == len(points):
                     return -1
                 points[count, 0], points[count, 1], points[count, 2] = i, j, k
-                points[count, 3:6] = vector
+                for x in range(3):
+                    points[count, 3 + x] = vector[x]
                 points[count, 6] = length
                 count += 1
-    places = np.argsort(points[:count, 6])
+    for i in range(count):
+        far[i] = points[i, 6]
+    places = sorted_order(far[:count])
     found = 0
     for x in range(count):
         a = points[places[x]]
@@ -111,32 +119,39 @@ def _near_reduced(lattice, factor, bases):
                 break
             if not _may_be_reduced(a, b, factor):
                 continue
-            normal = np.cross(a[:3], b[:3])
+            _cross(a, b, vector)
             for z in range(y + 1, count):
                 c = points[places[z]]
-                if abs(abs((normal * c[:3]).sum()) - 1.0) > 0.5:
+                if abs(abs(dot(vector, c)) - 1.0) > 0.5:
                     continue
                 if not (_may_be_reduced(a, c, factor) and _may_be_reduced(b, c, factor)):
                     continue
                 if found == len(bases):
                     return -1
-                bases[found, 0] = a[:3]
-                bases[found, 1] = b[:3]
-                bases[found, 2] = c[:3]
+                for i in range(3):
+                    bases[found, 0, i], bases[found, 1, i], bases[found, 2, i] = a[i], b[i], c[i]
                 found += 1
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
+def _cross(u, v, out):
+    """Fill ``out`` with the vector product of the first three numbers of two rows."""
+    for i in range(3):
+        p, q = (i + 1) % 3, (i + 2) % 3
+        out[i] = u[p] * v[q] - u[q] * v[p]
+
+
+@inner
 def _may_be_reduced(a, b, factor):
     """Whether two vectors, the shorter first, may be in a reduced basis after a strain."""
-    dot = abs((a[3:6] * b[3:6]).sum())
+    product = abs(dot(a[3:6], b[3:6]))
     change = factor * factor - 1.0
     limit = 0.5 * a[6] * a[6] * (1.0 + change) + change * a[6] * b[6]
-    return dot <= limit * (1.0 + _NIGGLI_SLACK)
+    return product <= limit * (1.0 + _NIGGLI_SLACK)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
     """Whether cells close to ``one`` and ``two`` may match in this direction.
 
@@ -150,8 +165,12 @@ def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
     scale = 1.0
     if tolerances.scale:
         scale = (cells.volumes[two] / cells.volumes[one]) ** (1.0 / 6.0)
-    lattice = cells.lattices[one] * scale
-    other = cells.lattices[two] / scale
+    lattice = np.empty((3, 3))
+    other = np.empty((3, 3))
+    for i in range(3):
+        for j in range(3):
+            lattice[i, j] = cells.lattices[one, i, j] * scale
+            other[i, j] = cells.lattices[two, i, j] / scale
     unit_one = (cells.volumes[one] * scale**3 / n) ** (1.0 / 3.0)
     unit_two = (cells.volumes[two] / scale**3 / n) ** (1.0 / 3.0)
     sites = cells.sites[cells.starts[one] : cells.starts[one + 1]]
@@ -176,15 +195,17 @@ def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
     unreduction = np.empty((3, 3))
     box = np.empty(3)
     reduced_box = np.empty(3)
+    vectors = np.empty((3, 3))
     for b in range(found):
-        vectors = np.zeros((3, 3))
         for i in range(3):
-            for j in range(3):
-                vectors[i] += bases[b, i, j] * other[j]
-            target[i] = math.sqrt((vectors[i] ** 2).sum())
+            for x in range(3):
+                vectors[i, x] = 0.0
+                for j in range(3):
+                    vectors[i, x] += bases[b, i, j] * other[j, x]
+            target[i] = math.sqrt(dot(vectors[i], vectors[i]))
         for i in range(3):
             p, q = (i + 1) % 3, (i + 2) % 3
-            cosines[i] = (vectors[p] * vectors[q]).sum() / (target[p] * target[q])
+            cosines[i] = dot(vectors[p], vectors[q]) / (target[p] * target[q])
         points = lattice_points(lattice, target, ltol, room.points, room.masks)
         if points > len(room.points):
             return MORE_POINTS, False
@@ -200,7 +221,7 @@ def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
             for i in range(n):
                 room.offsets[i, x] -= start
         fill_metric(target, cosines, of_two)
-        suspect = 0
+        suspect = np.int64(0)
         for m in range(count):
             row = room.maps[m]
             volume = mean_lattice(row, target, cosines, metric)
@@ -253,7 +274,7 @@ def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
                         room.placed,
                     )  # fmt: skip
                     listed = list_pairs(
-                        room, ends, reduced, reduced_box, quarter, reach * reach, True
+                        room, ends, reduced, reduced_box, quarter, reach * reach, np.bool_(True)
                     )
                     if listed == -2:
                         return MORE_PAIRS, False
@@ -270,7 +291,7 @@ def _may_match(cells, one, two, tolerances, strain, displacement, bases, room):
     return DONE, False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _change(metric, factor, turn):
     """By how much at most, as a share, squared lengths change with lengths and angles of a basis.
 
@@ -284,7 +305,7 @@ def _change(metric, factor, turn):
         size = math.sqrt(metric[p] * metric[q])
         most[3 + i] = (square - 1.0) * abs(metric[3 + i]) + square * turn * size
     out = np.empty((3, 3))
-    inverse = np.abs(whiten(most, metric, out))
+    inverse = whiten(most, metric, out)
     full = full_metric(most)
     total = 0.0
     for i in range(3):
@@ -292,6 +313,6 @@ def _change(metric, factor, turn):
             entry = 0.0
             for k in range(3):
                 for m in range(3):
-                    entry += inverse[i, k] * full[k, m] * inverse[j, m]
+                    entry += abs(inverse[i, k]) * full[k, m] * abs(inverse[j, m])
             total += entry * entry
     return math.sqrt(total)

@@ -11,19 +11,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from gandb.core.compiled import inner
 
 _SHIFT = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to whole numbers
 _SLACK = 1e-9  # of cosines; nearer to a bound than this, angles themselves are compared
 
 
-@njit(cache=True)
+@inner
 def nearest_whole(x):
     """Return the nearest whole number."""
     return (x + _SHIFT) - _SHIFT
 
 
-@njit(cache=True)
+@inner
 def square_length(metric, x, y, z):
     """Squared length of a fractional vector."""
     return (
@@ -33,7 +34,7 @@ def square_length(metric, x, y, z):
     )
 
 
-@njit(cache=True)
+@inner
 def determinant(m):
     """Determinant of a matrix (3, 3)."""
     return (
@@ -43,7 +44,7 @@ def determinant(m):
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _cosine_bounds(cosine, tolerance):
     """Return an angle (degrees) and the cosines of the farthest ones within a tolerance."""
     angle = math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
@@ -52,7 +53,7 @@ def _cosine_bounds(cosine, tolerance):
     return angle, low, high
 
 
-@njit(cache=True)
+@inner
 def _near_angle(cosine, angle, low, high, tolerance):
     if cosine < low - _SLACK or cosine > high + _SLACK:
         return False
@@ -61,7 +62,7 @@ def _near_angle(cosine, angle, low, high, tolerance):
     return abs(math.degrees(math.acos(min(1.0, max(-1.0, cosine)))) - angle) <= tolerance
 
 
-@njit(cache=True, nogil=True)
+@inner
 def lattice_points(lattice, target, ltol, points, masks):
     """Find the points of a lattice that are about as long as one of three lengths.
 
@@ -113,7 +114,7 @@ def lattice_points(lattice, target, ltol, points, masks):
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def lattice_maps(points, masks, count, target, cosines, atol, maps):
     """Find the bases among lattice points whose lengths and angles are near a target's.
 
@@ -175,7 +176,7 @@ def lattice_maps(points, masks, count, target, cosines, atol, maps):
     return found
 
 
-@njit(cache=True)
+@inner
 def _mean_cosine(one, two):
     """Cosine of the mean of two angles, by their cosines; exact for equal ones."""
     sines = math.sqrt(max(0.0, 1.0 - one * one) * max(0.0, 1.0 - two * two))
@@ -183,7 +184,7 @@ def _mean_cosine(one, two):
     return max(-1.0, min(1.0, (one + two) / (2.0 * half)))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def mean_lattice(row, target, cosines, metric):
     """Metric tensor of the lattice of mean lengths and angles (aa bb cc bc ac ab); its volume."""
     a = (row[9] + target[0]) / 2.0
@@ -198,7 +199,7 @@ def mean_lattice(row, target, cosines, metric):
     return volume_of(metric)
 
 
-@njit(cache=True)
+@inner
 def fill_metric(lengths, cosines, metric):
     """Fill the metric tensor of a lattice of three lengths and three cosines."""
     for i in range(3):
@@ -206,7 +207,7 @@ def fill_metric(lengths, cosines, metric):
         metric[3 + i] = lengths[(i + 1) % 3] * lengths[(i + 2) % 3] * cosines[i]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def whiten(metric, others, out):
     """Fill ``out`` (3, 3) with a metric tensor as it is where another one is the unit matrix.
 
@@ -235,7 +236,7 @@ def whiten(metric, others, out):
     return inverse
 
 
-@njit(cache=True)
+@inner
 def full_metric(metric):
     """Return a metric tensor as a matrix (3, 3)."""
     full = np.empty((3, 3))
@@ -246,7 +247,7 @@ def full_metric(metric):
     return full
 
 
-@njit(cache=True, nogil=True)
+@inner
 def strain_between(row, target, cosines):
     """Return a number by whose factor, up or down, no length differs between two lattices, less 1.
 
@@ -264,7 +265,7 @@ def strain_between(row, target, cosines):
     return 1.0 / math.sqrt(1.0 - change) - 1.0 if change < 0.5 else math.inf
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _squared(matrix):
     """Return a matrix (3, 3) times itself; numba's own product would ask for SciPy."""
     found = np.zeros((3, 3))
@@ -275,7 +276,7 @@ def _squared(matrix):
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def stretch_between(metric, others):
     """By what factor at most lengths on another lattice grow on this one."""
     out = np.empty((3, 3))
@@ -291,7 +292,7 @@ def stretch_between(metric, others):
     return math.sqrt(trace ** (1.0 / 16.0))
 
 
-@njit(cache=True)
+@inner
 def volume_of(g):
     """Volume of the cell of a metric tensor."""
     square = (
@@ -302,7 +303,7 @@ def volume_of(g):
     return math.sqrt(max(0.0, square))
 
 
-@njit(cache=True)
+@inner
 def fill_box(metric, volume, reach, box):
     """Half width, in fractions, of the box around a sphere."""
     box[0] = reach * math.sqrt(max(0.0, metric[1] * metric[2] - metric[3] * metric[3])) / volume
@@ -310,7 +311,7 @@ def fill_box(metric, volume, reach, box):
     box[2] = reach * math.sqrt(max(0.0, metric[0] * metric[1] - metric[5] * metric[5])) / volume
 
 
-@njit(cache=True, nogil=True)
+@inner
 def reduce_mean(row, target, cosines, metric, reduced, basis, inverse):
     """Reduce the mean lattice as Lenstra, Lenstra & Lovász do, delta 3/4 (doi:10.1007/BF01457454).
 
@@ -372,7 +373,7 @@ def reduce_mean(row, target, cosines, metric, reduced, basis, inverse):
     return min(n0, n1, n2)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _mean_vectors(row, target, cosines):
     """Lattice vectors of mean lengths and angles: c along z, a in the xz plane."""
     cos, sin = np.empty(3), np.empty(3)
@@ -394,12 +395,12 @@ def _mean_vectors(row, target, cosines):
     return vectors
 
 
-@njit(cache=True)
+@inner
 def _dot(u, v):
     return u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
 
 
-@njit(cache=True)
+@inner
 def invert_basis(m, sign, out):
     """Inverse of a whole matrix of determinant 1 or -1."""
     for i in range(3):
@@ -409,7 +410,7 @@ def invert_basis(m, sign, out):
             out[j, i] = sign * (m[p, r] * m[q, s] - m[p, s] * m[q, r])
 
 
-@njit(cache=True)
+@inner
 def _subtract(vectors, basis, i, j, step):
     """Take ``step`` times vector j off vector i."""
     for x in range(3):
@@ -417,7 +418,7 @@ def _subtract(vectors, basis, i, j, step):
         basis[i, x] -= step * basis[j, x]
 
 
-@njit(cache=True)
+@inner
 def _swap(vectors, basis, i, j):
     for x in range(3):
         vectors[i, x], vectors[j, x] = vectors[j, x], vectors[i, x]

@@ -144,14 +144,17 @@ def greedy_groups(
     """
     ordered = sorted_cells(cells)
     blocks = _compositions(cells, ordered)
-    tolerances = tolerances_of(recipe)
 
     def divided(block: np.ndarray) -> list[list[int]]:
-        numbers = np.empty(len(block), np.int64)
-        kernels.group_greedily(ordered, block, tolerances, symmetric, numbers)
-        groups: list[list[int]] = [[] for _ in range(numbers.max() + 1)]
-        for cell, number in zip(block.tolist(), numbers.tolist(), strict=True):
-            groups[number].append(cell)
+        groups = []
+        while len(block):
+            first, others = block[0], block[1:]
+            pairs = np.stack([np.full_like(others, first), others], axis=1)
+            same = fit_pairs(cells, pairs, recipe)
+            if symmetric:
+                same[same] = fit_pairs(cells, pairs[same, ::-1], recipe)
+            groups.append([int(first), *others[same].tolist()])
+            block = others[~same]
         return groups
 
     if threads == 1:

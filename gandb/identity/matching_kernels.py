@@ -22,6 +22,7 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
+from gandb.core.compiled import inner
 from gandb.identity.lattice_kernels import (
     determinant,
     fill_box,
@@ -41,9 +42,9 @@ from gandb.identity.site_kernels import (
     MORE_PAIRS,
     MORE_POINTS,
     assign_sites,
+    first_room,
     larger_room,
     list_pairs,
-    make_room,
     most_sites,
     move_sites,
     same_kinds,
@@ -119,7 +120,7 @@ def compare(cells, one, two, tolerances, goal, room):
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _search(cells, one, two, sites, tolerances, goal, room):
     """Compare cells whose blocks of sites are alike, with the sites of cell ``one`` given."""
     target = np.empty(3)
@@ -150,7 +151,7 @@ def _search(cells, one, two, sites, tolerances, goal, room):
     reduced_box = np.empty(3)
     shift = np.empty(3)
     laid = np.empty(3)
-    suspect = 0
+    suspect = np.int64(0)
     nearest = math.inf
     for m in range(count):
         nearest = min(nearest, room.maps[m, 15])
@@ -214,7 +215,9 @@ def _search(cells, one, two, sites, tolerances, goal, room):
                         room.offsets, n, unreduction, 1.0, laid[0], laid[1], laid[2], True,
                         room.placed,
                     )  # fmt: skip
-                    listed = list_pairs(room, ends, reduced, reduced_box, quarter, math.inf, False)
+                    listed = list_pairs(
+                        room, ends, reduced, reduced_box, quarter, math.inf, np.bool_(False)
+                    )
                     if listed == -2:
                         return MORE_PAIRS
                     if listed < 0 or not assign_sites(room, n):
@@ -243,7 +246,7 @@ def _search(cells, one, two, sites, tolerances, goal, room):
     return DONE
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _first_within(room, anchors, ends, lead, sign, box, metric, ball, suspect):
     """Find a site to lay on the first of cell 2 so that all sites have partners within a ball.
 
@@ -266,7 +269,7 @@ def _first_within(room, anchors, ends, lead, sign, box, metric, ball, suspect):
 def compare_pairs(cells, pairs, tolerances, goal, values, largest):
     """Compare many pairs of cells, int64 (k, 2); fills the results of `compare`, float64 (k,)."""
     n = most_sites(cells, pairs)
-    room = make_room(n, 512, 256, 8 * n)
+    room = first_room(n)
     for p in range(len(pairs)):
         lack = compare(cells, pairs[p, 0], pairs[p, 1], tolerances, goal, room)
         while lack != DONE:
@@ -277,54 +280,13 @@ def compare_pairs(cells, pairs, tolerances, goal, values, largest):
 
 
 @njit(cache=True, nogil=True)
-def group_greedily(cells, members, tolerances, symmetric, groups):
-    """Put each cell into the group of the first one before it, itself a first, that it matches.
-
-    Args:
-        cells: `Sorted`.
-        members: int64 (k,), cells in the order in which they count.
-        tolerances: `Tolerances`.
-        symmetric: whether the match must hold in both directions.
-        groups: int64 (k,), filled with numbers in order of the first members.
-    """
-    k = len(members)
-    n = 1
-    for cell in members:
-        n = max(n, cells.starts[cell + 1] - cells.starts[cell])
-    room = make_room(n, 512, 256, 8 * n)
-    for i in range(k):
-        groups[i] = -1
-    count = 0
-    for i in range(k):
-        if groups[i] >= 0:
-            continue
-        groups[i] = count
-        for j in range(i + 1, k):
-            if groups[j] >= 0:
-                continue
-            same = True
-            for back in range(2 if symmetric else 1):
-                one, two = (members[j], members[i]) if back else (members[i], members[j])
-                lack = compare(cells, one, two, tolerances, FIT, room)
-                while lack != DONE:
-                    room = larger_room(room, n, lack)
-                    lack = compare(cells, one, two, tolerances, FIT, room)
-                if not room.result[0] < tolerances.stol:
-                    same = False
-                    break
-            if same:
-                groups[j] = count
-        count += 1
-
-
-@njit(cache=True, nogil=True)
 def compare_anonymously(cells, pairs, tolerances, fits):
     """Say of pairs of cells, each site of one full kind, whether they match with kinds exchanged.
 
     Every way to give each kind of the one cell a kind of the other with as many sites is tried.
     """
     n = most_sites(cells, pairs)
-    room = make_room(n, 512, 256, 8 * n)
+    room = first_room(n)
     given = np.empty(n, np.int64)
     for p in range(len(pairs)):
         one, two = pairs[p]
@@ -349,11 +311,11 @@ def compare_anonymously(cells, pairs, tolerances, fits):
                 begin = end
             sites = room.swapped[:begin]
             room.result[0] = math.inf
-            lack = _search(cells, one, two, sites, tolerances, FIT, room)
+            lack = _search(cells, one, two, sites, tolerances, np.int64(FIT), room)
             while lack != DONE:
                 room = larger_room(room, n, lack)
                 room.result[0] = math.inf
-                lack = _search(cells, one, two, sites, tolerances, FIT, room)
+                lack = _search(cells, one, two, sites, tolerances, np.int64(FIT), room)
             if room.result[0] < tolerances.stol:
                 fits[p] = True
                 break
@@ -361,7 +323,7 @@ def compare_anonymously(cells, pairs, tolerances, fits):
                 break
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _next_order(given, blocks, ends):
     """Step to the next order of blocks that keeps sizes; says whether there is one."""
     end = blocks
@@ -377,12 +339,12 @@ def _next_order(given, blocks, ends):
     return False
 
 
-@njit(cache=True)
+@inner
 def _size(ends, block):
     return ends[block] - (ends[block - 1] if block > 0 else 0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _next_permutation(values, begin, end):
     """Step to the next permutation of a stretch; after the last comes the first, and False."""
     i = end - 2

@@ -15,6 +15,8 @@ import math
 import numpy as np
 from numba import njit
 
+from gandb.core.compiled import inner
+
 _NIGGLI_TOLERANCE = 1e-5  # of lengths, per cube root of the volume
 _DELTA = 0.75  # of the Lovász condition
 _MOST_STEPS = 100  # of the Niggli reduction
@@ -36,9 +38,10 @@ def niggli_cell(lattice: np.ndarray) -> tuple[bool, np.ndarray]:
     if not fits:
         return False, lattice
 
-    counts_a, places_a = _vectors(lattice, basis, numbers, lengths, 0, tolerance)
-    counts_b, places_b = _vectors(lattice, basis, numbers, lengths, 1, tolerance)
-    counts_c, places_c = _vectors(lattice, basis, numbers, lengths, 2, tolerance)
+    longest = max(lengths[0], lengths[1], lengths[2])
+    counts_a, places_a = _vectors(lattice, basis, numbers, lengths[0], longest, tolerance)
+    counts_b, places_b = _vectors(lattice, basis, numbers, lengths[1], longest, tolerance)
+    counts_c, places_c = _vectors(lattice, basis, numbers, lengths[2], longest, tolerance)
     first = np.zeros((3, 3))
     found = False
     for i in range(len(places_a)):
@@ -63,7 +66,7 @@ def niggli_cell(lattice: np.ndarray) -> tuple[bool, np.ndarray]:
     return found, _right_handed(first)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _right_handed(lattice: np.ndarray) -> np.ndarray:
     """Invert a left-handed lattice, in place."""
     if _determinant(lattice) < 0:
@@ -73,7 +76,7 @@ def _right_handed(lattice: np.ndarray) -> np.ndarray:
     return lattice
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _lll(lattice: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray]:
     """Return whether it ended, the reduced basis, and its vectors as whole numbers of a, b, c."""
     basis = lattice.copy()
@@ -112,7 +115,7 @@ def _lll(lattice: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray]:
     return False, basis, numbers
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _orthogonalise(
     basis: np.ndarray, star: np.ndarray, norms: np.ndarray, mu: np.ndarray, i: int
 ) -> None:
@@ -127,7 +130,7 @@ def _orthogonalise(
     norms[i] = dot(star[i], star[i])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _niggli_parameters(basis: np.ndarray, eps: float) -> tuple[bool, np.ndarray, np.ndarray]:
     """Return whether there are any, lengths (Å) and angles (degrees) of the Niggli cell.
 
@@ -181,7 +184,7 @@ def _niggli_parameters(basis: np.ndarray, eps: float) -> tuple[bool, np.ndarray,
     return True, lengths, angles
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _overlong(product: float, square: float, first: float, second: float, eps: float) -> bool:
     """Whether a vector gets shorter, or nearer to the normal form, less another one."""
     return (
@@ -191,7 +194,7 @@ def _overlong(product: float, square: float, first: float, second: float, eps: f
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _signed(xi: float, eta: float, zeta: float, eps: float) -> tuple[float, float, float]:
     """Turn vectors about until all three products are positive, or none is."""
     above = (xi >= eps) + (eta >= eps) + (zeta >= eps)
@@ -213,24 +216,23 @@ def _signed(xi: float, eta: float, zeta: float, eps: float) -> tuple[float, floa
     return xi * j * k, eta * i * k, zeta * i * j
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _vectors(
     lattice: np.ndarray,
     basis: np.ndarray,
     numbers: np.ndarray,
-    lengths: np.ndarray,
-    which: int,
+    length: float,
+    longest: float,
     tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find all lattice vectors as long as one of the three lengths, in the order of the search.
+    """Find all lattice vectors of about one length, in the order of the search.
 
     Returns:
         Whole numbers of a, b, c, int64 (m, 3), and Cartesian vectors, float64 (m, 3).
     """
-    length = lengths[which]
     most, least = 1 + tolerance, 1 / (1 + tolerance)
     outer, inner = length * most * (1 + 1e-9), length * least * (1 - 1e-9)
-    reach = max(lengths[0], lengths[1], lengths[2]) * most
+    reach = longest * most
     if reach < 1.0:
         reach = 1.0 + _EDGE
     # The range of each number is that of the sphere; the widest is solved for.
@@ -299,7 +301,7 @@ def _vectors(
     return listed, found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _longer(rows: np.ndarray) -> np.ndarray:
     """Return the same rows with as many again behind them, not filled."""
     found = np.empty((2 * len(rows), 3), rows.dtype)
@@ -309,7 +311,7 @@ def _longer(rows: np.ndarray) -> np.ndarray:
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def sorted_order(keys: np.ndarray) -> np.ndarray:
     """Return the order (n,) that sorts keys (n,) without ties: Shell's sort, quick to compile."""
     order = np.arange(len(keys))
@@ -326,7 +328,7 @@ def sorted_order(keys: np.ndarray) -> np.ndarray:
     return order
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _combined(
     numbers: np.ndarray, x: int, p: int, y: int, q: int, z: int, r: int
 ) -> tuple[int, int, int]:
@@ -338,14 +340,14 @@ def _combined(
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _search_key(box: int, i: int, j: int, k: int) -> int:
     """Return the place in the search: box by box, within each from the last image to the first."""
     width = 2 * _HALF_RANGE
     return ((box * width + _HALF_RANGE - i) * width + _HALF_RANGE - j) * width + _HALF_RANGE - k
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _near_angle(u: np.ndarray, v: np.ndarray, angle: float) -> bool:
     cosine = dot(u, v) / math.sqrt(dot(u, u)) / math.sqrt(dot(v, v))
     found = math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
@@ -355,14 +357,14 @@ def _near_angle(u: np.ndarray, v: np.ndarray, angle: float) -> bool:
 # --- vectors -----------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@inner
 def dot(u: np.ndarray, v: np.ndarray) -> float:
     """Return the inner product of two vectors (3,)."""
     product: float = u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
     return product
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _triple(u: np.ndarray, v: np.ndarray, w: np.ndarray) -> float:
     """Return the determinant of three rows."""
     product: float = (
@@ -373,12 +375,12 @@ def _triple(u: np.ndarray, v: np.ndarray, w: np.ndarray) -> float:
     return product
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _determinant(matrix: np.ndarray) -> float:
     return _triple(matrix[0], matrix[1], matrix[2])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def inverse_of(matrix: np.ndarray) -> np.ndarray:
     """Return the inverse of a matrix (3, 3) by its cofactors."""
     found = np.empty((3, 3))

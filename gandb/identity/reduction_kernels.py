@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from gandb.core.compiled import inner
 from gandb.identity.niggli_kernels import dot, inverse_of, niggli_cell, sorted_order
 
 DONE, NO_NIGGLI_CELL = 0, 1
@@ -67,7 +68,7 @@ def reduce_sites(
     return code, smaller, inner, order
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _grouped(
     coords: np.ndarray, groups: np.ndarray, sizes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +86,7 @@ def _grouped(
     return order, found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _reduced_cell(
     lattice: np.ndarray, frac_coords: np.ndarray
 ) -> tuple[int, np.ndarray, np.ndarray]:
@@ -106,7 +107,7 @@ def _reduced_cell(
     return DONE, cell, coords
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return the product of rows (n, 3) and a matrix (3, 3); numba's own needs SciPy."""
     found = np.empty((len(rows), 3))
@@ -118,7 +119,7 @@ def _product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _smaller_cell(
     lattice: np.ndarray, coords: np.ndarray, sizes: np.ndarray
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
@@ -185,7 +186,7 @@ def _smaller_cell(
     return 1, lattice, coords, np.arange(len(coords))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _translations(coords: np.ndarray, sizes: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """Find the vectors that move every site near to one of its own group.
 
@@ -243,13 +244,13 @@ def _translations(coords: np.ndarray, sizes: np.ndarray, tolerance: np.ndarray) 
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _scaled(fraction: float, scale: float) -> float:
     """Return a fraction, wrapped, in units of the tolerance; below 1 / tolerance."""
     return min(max((fraction % 1.0) * scale, 0.0), scale * (1 - 1e-15))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _met(
     relative: np.ndarray,
     target: np.ndarray,
@@ -279,7 +280,7 @@ def _met(
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _first_from(values: np.ndarray, least: float) -> int:
     """Return where in sorted values the first begins that is not below this."""
     low, high = 0, len(values)
@@ -292,7 +293,7 @@ def _first_from(values: np.ndarray, least: float) -> int:
     return low
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _any_close(
     shifts: np.ndarray, m: int, x: float, y: float, z: float, tolerance: np.ndarray
 ) -> bool:
@@ -307,7 +308,7 @@ def _any_close(
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _close_in_plane(
     shifts: np.ndarray, x: float, y: float, tolerance: np.ndarray, close: np.ndarray
 ) -> int:
@@ -324,7 +325,7 @@ def _close_in_plane(
     return m
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _folded(
     lattice: np.ndarray,
     coords: np.ndarray,
@@ -380,7 +381,7 @@ def _folded(
     return True, cell, means, kept
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _together(
     coords: np.ndarray, inside: np.ndarray, i: int, j: int, near: np.ndarray, tolerance: np.ndarray
 ) -> bool:
@@ -397,7 +398,7 @@ def _together(
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _centred(fraction: float) -> float:
     """Return the same fraction in [-1/2, 1/2]."""
     return fraction - np.rint(fraction)

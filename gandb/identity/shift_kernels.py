@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from gandb.core.compiled import inner
 
 _HALVINGS = 4  # of the box of shifts; what is left then may hold one
 _PER_SITE = 64  # vectors that there is room for
 _DEEPEST = 8 * (_HALVINGS + 1)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def may_be_shifted(one, two, ends, metric, box, largest, mean_square):
     """Whether a shift may bring each site of the second cell near one of its kind in the first.
 
@@ -43,7 +44,7 @@ def may_be_shifted(one, two, ends, metric, box, largest, mean_square):
     stack = np.empty((_DEEPEST, 4))
     stack[0] = 0.0, 0.0, 0.0, largest
     held = 1
-    hard = 0  # the site that failed last is looked at first
+    hard = np.int64(0)  # the site that failed last is looked at first
     narrow = largest * 0.5**_HALVINGS * 1.5
     while held:
         held -= 1
@@ -66,7 +67,7 @@ def may_be_shifted(one, two, ends, metric, box, largest, mean_square):
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _fails(vectors, starts, hard, x, y, z, slack, largest, total):
     """Return a site that no shift in a box brings near enough, or the last one of all; else -1."""
     n = len(starts) - 1
@@ -88,7 +89,7 @@ def _fails(vectors, starts, hard, x, y, z, slack, largest, total):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _list_vectors(one, two, ends, metric, box, farthest, vectors, starts):
     """List all vectors from each site to those of its kind, images too, up to a square.
 

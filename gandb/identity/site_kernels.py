@@ -12,6 +12,7 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
+from gandb.core.compiled import inner
 from gandb.identity.assignment_kernels import assign_cheapest, assign_nearest
 from gandb.identity.lattice_kernels import determinant, nearest_whole, square_length
 
@@ -110,10 +111,10 @@ def sort_sites(lattices, coords, kinds, starts):
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def most_sites(cells, pairs):
     """Sites of the largest cell of some pairs."""
-    n = 1
+    n = np.int64(1)
     for p in range(len(pairs)):
         for side in range(2):
             cell = pairs[p, side]
@@ -121,7 +122,7 @@ def most_sites(cells, pairs):
     return n
 
 
-@njit(cache=True, nogil=True)
+@inner
 def same_kinds(cells, one, two):
     """Whether two cells have equally many sites of each kind."""
     a = cells.first_blocks[one]
@@ -133,6 +134,12 @@ def same_kinds(cells, one, two):
         if cells.kinds[a + i] != cells.kinds[b + i] or cells.ends[a + i] != cells.ends[b + i]:
             return False
     return True
+
+
+@inner
+def first_room(n):
+    """Make room for cells of ``n`` sites, enough for most."""
+    return make_room(n, np.int64(512), np.int64(256), 8 * n)
 
 
 @njit(cache=True, nogil=True)
@@ -173,7 +180,7 @@ def larger_room(room, n, lack):
     return make_room(n, points, maps, pairs)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def site_without_partner(turned, anchor, sign, offsets, ends, box, metric, ball, suspect):
     """Look for a site of cell 2 without one of its kind in cell 1 within a box and a ball.
 
@@ -201,7 +208,7 @@ def site_without_partner(turned, anchor, sign, offsets, ends, box, metric, ball,
     return -1
 
 
-@njit(cache=True)
+@inner
 def _has_partner(turned, ax, ay, az, sign, offsets, i, begin, end, box, metric, ball):
     x = ax + sign * offsets[i, 0]
     y = ay + sign * offsets[i, 1]
@@ -226,7 +233,7 @@ def _has_partner(turned, ax, ay, az, sign, offsets, i, begin, end, box, metric, 
     return False
 
 
-@njit(cache=True)
+@inner
 def _image_within(metric, ball, box, x, y, z):
     """Whether another image in the box, up to a cell away from its middle, lies within a ball."""
     if max(box[0], box[1], box[2]) < 0.5:
@@ -242,7 +249,7 @@ def _image_within(metric, ball, box, x, y, z):
     return False
 
 
-@njit(cache=True)
+@inner
 def move_sites(rows, n, matrix, sign, sx, sy, sz, wrap, out):
     """Shift fractional rows, mirrored or not, and multiply them by a matrix."""
     for i in range(n):
@@ -254,7 +261,7 @@ def move_sites(rows, n, matrix, sign, sx, sy, sz, wrap, out):
             out[i, k] = value - math.floor(value) if wrap else value
 
 
-@njit(cache=True, nogil=True)
+@inner
 def list_pairs(room, ends, metric, box, quarter, farthest, surely):
     """List the pairs of a kind within a box, each with its shortest vector from cell 2 to cell 1.
 
@@ -313,7 +320,7 @@ def list_pairs(room, ends, metric, box, quarter, farthest, surely):
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def assign_sites(room, n):
     """Assign sites so that the sum of squares is least; says whether every site has one."""
     if assign_nearest(n, room.first, room.partner, room.cost, room.row_of, room.column_of):
@@ -323,7 +330,7 @@ def assign_sites(room, n):
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def take_mean_off(room, n, metric, shift):
     """Take the mean displacement off the chosen pairs, and fill it in.
 
