@@ -26,7 +26,7 @@ demo: $(STAMP) ## Import real formulas, train, generate, check, report and query
 	@$(BIN)/gandb demo
 
 test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 bench: $(STAMP) ## Measure against peers, print a table, write bench.json (ONLY=group)
 	$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))

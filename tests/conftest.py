@@ -24,6 +24,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that have slow tests.
+
+    So no process is left alone with one of them at the end. A module stays together, as its tests
+    share what is made once for it.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def _missing(reason: str, *, required: bool) -> NoReturn:
     """Skip, or fail where the thing that is missing was promised."""
     if required:
