@@ -15,10 +15,11 @@ from gandb.core.errors import IntegrityError, NotFoundError, UsageError, known_n
 from gandb.core.formula import parse_formulas
 from gandb.core.units import PROPERTIES
 from gandb.datasets.versions import (
+    find,
     member_compositions,
     members_query,
     reference_of,
-    resolve,
+    require_members,
 )
 from gandb.generators.base import TrainingData
 from gandb.jobs.queue import chunk_results
@@ -43,7 +44,11 @@ def compositions_of(
 
     Returns:
         ids, uint8 (n, 16), and the n reduced compositions; equal on every engine.
+
+    Raises:
+        NotFoundError: the members of the version were not shared.
     """
+    require_members(connection, version_id)
     wanted = member_compositions(version_id, split).subquery()
     query = sa.select(composition.c.id, composition.c.reduced_formula).join(
         wanted, wanted.c.composition_id == composition.c.id
@@ -58,7 +63,12 @@ def compositions_of(
 def composition_ids(
     connection: sa.Connection, version_id: UUID, split: str | None = None
 ) -> np.ndarray:
-    """Return the ids of the distinct compositions of a version or a split, uint8 (n, 16)."""
+    """Return the ids of the distinct compositions of a version or a split, uint8 (n, 16).
+
+    Raises:
+        NotFoundError: the members of the version were not shared.
+    """
+    require_members(connection, version_id)
     return fetch_ids(connection, member_compositions(version_id, split))
 
 
@@ -70,7 +80,7 @@ def training_data(store: Store, version_id: UUID, property_name: str | None = No
 
     Raises:
         UsageError: the split is empty.
-        NotFoundError: there is no such property.
+        NotFoundError: there is no such property, or the members of the version were not shared.
     """
     with store.read() as connection:
         if property_name is None:
@@ -89,6 +99,7 @@ def training_data(store: Store, version_id: UUID, property_name: str | None = No
 def _conditioned(connection: sa.Connection, version_id: UUID, property_name: str) -> TrainingData:
     if property_name not in PROPERTIES:
         raise NotFoundError.naming("property", property_name, PROPERTIES)
+    require_members(connection, version_id)
     members = members_query(version_id).subquery()
     value = entry.c[property_name]
     query = (
@@ -196,7 +207,7 @@ def find_checkpoint(store: Store, reference: str) -> Checkpoint:
     found = list_checkpoints(store)
     name, colon, version_reference = reference.partition(":")
     if colon:
-        version = resolve(store, version_reference)
+        version = find(store, version_reference)
         hits = [c for c in found if c.model == name and c.dataset_version_id == version.id]
     elif any(c.role == EXTERNAL and c.model == reference for c in found):
         hits = [c for c in found if c.role == EXTERNAL and c.model == reference]
