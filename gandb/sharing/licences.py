@@ -175,17 +175,22 @@ def notices(connection: sa.Connection, entries: str, allowed: Collection[str] = 
         entries: SQL of gandb's own that selects entry ids.
         allowed: texts of licences that the user says he may hand data on under.
     """
-    rows = connection.exec_driver_sql(
-        "SELECT s.source, s.licence, s.attribution, CAST(s.id AS TEXT), count(*) "
+    of_packed = (
         "FROM source_snapshot AS s JOIN snapshot_entry AS x ON x.snapshot_id = s.id "
-        f"WHERE x.entry_id IN ({entries}) GROUP BY s.id, s.source, s.licence, s.attribution"
+        f"WHERE x.entry_id IN ({entries})"
+    )
+    snapshots: dict[tuple[str, str, str], set[str]] = {}
+    for *key, own in connection.exec_driver_sql(
+        f"SELECT DISTINCT s.source, s.licence, s.attribution, CAST(s.id AS TEXT) {of_packed}"
+    ):
+        snapshots.setdefault((key[0], key[1], key[2]), set()).add(own)
+    rows = connection.exec_driver_sql(
+        f"SELECT s.source, s.licence, s.attribution, count(DISTINCT x.entry_id) {of_packed} "
+        "GROUP BY s.source, s.licence, s.attribution"
     ).fetchall()
-    grouped: dict[tuple[str, str, str], list[tuple[str, int]]] = {}
-    for source, licence, attribution, snapshot, count in rows:
-        grouped.setdefault((source, licence, attribution), []).append((snapshot, count))
+    counts = {(source, licence, said): count for source, licence, said, count in rows}
     return [
-        _notice(key, tuple(sorted(s for s, _ in own)), sum(n for _, n in own), allowed)
-        for key, own in sorted(grouped.items())
+        _notice(key, tuple(sorted(snapshots[key])), counts[key], allowed) for key in sorted(counts)
     ]
 
 

@@ -155,7 +155,7 @@ class Closure:
         query = members_query(version)
         sql = str(
             query.compile(dialect=self._connection.dialect, compile_kwargs={"literal_binds": True})
-        ).replace("%%", "%")
+        )
         name = _members_of(version).removeprefix("packed_")
         self._make(name, sql)
 
