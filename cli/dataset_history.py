@@ -159,6 +159,7 @@ def _row(commit: Commit, everything: list[Commit]) -> dict[str, object]:
     return {
         "version_id": str(commit.id),
         "datasets": list(commit.references),
+        "removed": list(commit.removed),
         "tags": list(commit.tags),
         "parents": [{"version_id": str(p), "datasets": list(called[p])} for p in commit.parents],
         "message": commit.message,
@@ -194,7 +195,10 @@ def _draw(commits: list[Commit]) -> None:
 def _head(commit: Commit) -> object:
     from rich.text import Text
 
-    name = ", ".join(commit.references) or str(commit.id)[:_SHORT]
+    name = ", ".join(commit.references)
+    if not name:
+        gone = [f"{reference} (removed)" for reference in commit.removed]
+        name = ", ".join(gone) or str(commit.id)[:_SHORT]
     line = Text(name, "bold")
     if commit.tags:
         line += Text(f"  [{', '.join(_safe(t) for t in commit.tags)}]", "magenta")

@@ -32,6 +32,7 @@ class Commit:
         id: the version.
         references: its standing numbers, such as ``mp@3``, by name; empty if it has none, as an
             ancestor whose number was removed, or that came from another group without one.
+        removed: its numbers that were removed.
         tags: its tags, ``mp@best``; ``mp@best (delta)`` where group delta says so.
         parents: the versions it was made from.
         message: why it was made, under its first number.
@@ -46,6 +47,7 @@ class Commit:
 
     id: UUID
     references: tuple[str, ...]
+    removed: tuple[str, ...]
     tags: tuple[str, ...]
     parents: tuple[UUID, ...]
     message: str
@@ -91,6 +93,7 @@ def log(store: Store, reference: str | None = None) -> list[Commit]:
         commits[own] = Commit(
             id=own,
             references=tuple(v.reference for v in standing),
+            removed=tuple(v.reference for v in names if v.removed_at is not None),
             tags=tuple(tags.get(own, ())),
             parents=parents.get(own, ()),
             message=told.message if told is not None else "",

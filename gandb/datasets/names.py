@@ -253,13 +253,20 @@ def versions_of(connection: sa.Connection, name: str | None = None) -> list[Vers
     return sorted(found, key=lambda v: (v.name, v.number))
 
 
-def parents_of(connection: sa.Connection, ids: Iterable[UUID]) -> dict[UUID, tuple[UUID, ...]]:
-    """Return the parents of versions, the first parent first; those without any are left out."""
-    query = sa.select(dataset_parent).order_by(dataset_parent.c.version_id, "position")
-    wanted = set(ids)
+def parents_of(
+    connection: sa.Connection, ids: Iterable[UUID] | None = None
+) -> dict[UUID, tuple[UUID, ...]]:
+    """Return the parents of versions, or of all, the first parent first.
+
+    Those without any are left out.
+    """
+    wanted = None if ids is None else set(ids)
+    query = sa.select(dataset_parent).order_by(
+        dataset_parent.c.version_id, dataset_parent.c.position
+    )
     parents: dict[UUID, tuple[UUID, ...]] = {}
     for row in connection.execute(query).mappings():
-        if row["version_id"] in wanted:
+        if wanted is None or row["version_id"] in wanted:
             known = parents.get(row["version_id"], ())
             parents[row["version_id"]] = (*known, row["parent_id"])
     return parents

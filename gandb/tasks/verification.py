@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +12,9 @@ import sqlalchemy as sa
 
 from gandb.core.formula import parse_formulas
 from gandb.core.ids import Domain, json_id
-from gandb.datasets.splits import SPLITS
-from gandb.datasets.versions import members_query
+from gandb.datasets.names import parents_of
+from gandb.datasets.versions import members_shared, read_members
+from gandb.datasets.versions import version_id as id_of_version
 from gandb.schema.tables import (
     candidate,
     check_result,
@@ -196,20 +196,22 @@ def _verify_structures(connection: sa.Connection) -> Iterator[dict[str, Any]]:
 
 
 def _verify_versions(connection: sa.Connection) -> Iterator[dict[str, Any]]:
-    wrong = []
-    query = sa.select(
-        dataset_version.c.id, dataset_version.c.members_hash, dataset_version.c.n_entries
-    )
-    for version_id, members_hash, n_entries in connection.execute(query).all():
-        rows = fetch(connection, members_query(version_id))
-        ids = ids_from_text(rows.column("entry_id")).view("S16").reshape(-1)
-        splits = pc.index_in(rows.column("split"), value_set=pa.array(SPLITS)).to_numpy()
-        order = np.argsort(ids, kind="stable")
-        digest = hashlib.sha256(ids[order].tobytes())
-        digest.update(splits[order].astype(np.uint8).tobytes())
-        if digest.hexdigest() != members_hash or len(ids) != n_entries:
-            wrong.append(f"{version_id} has {len(ids)} members of {n_entries}")
-    yield finding("dataset versions have the members they were made with", len(wrong), wrong)
+    """Compare versions with their members, where these were shared, and with their parents."""
+    members, ids, parents = [], [], []
+    graph = parents_of(connection)
+    for row in connection.execute(sa.select(dataset_version)).mappings().all():
+        own = graph.get(row["id"], ())
+        if id_of_version(row["members_hash"], row["split_recipe"], own) != row["id"]:
+            ids.append(str(row["id"]))
+        if row["parent_id"] != (own[0] if own else None):
+            parents.append(str(row["id"]))
+        if members_shared(connection, row["id"]):
+            held = read_members(connection, row["id"])
+            if held.hash() != row["members_hash"] or len(held) != row["n_entries"]:
+                members.append(f"{row['id']} has {len(held)} members of {row['n_entries']}")
+    yield finding("dataset versions have the members they were made with", len(members), members)
+    yield finding("dataset_version.id is the hash of its content", len(ids), ids)
+    yield finding("dataset_version.parent_id is the first parent", len(parents), parents)
 
 
 def _verify_recipes(connection: sa.Connection) -> Iterator[dict[str, Any]]:

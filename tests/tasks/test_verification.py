@@ -49,6 +49,12 @@ PLANTED = {
     "dataset versions have the members they were made with": (
         "UPDATE dataset_change SET split = 'test'"
     ),
+    "dataset_version.id is the hash of its content": (
+        "UPDATE dataset_version SET split_recipe = '{}'"
+    ),
+    "dataset_version.parent_id is the first parent": (
+        "INSERT INTO dataset_parent SELECT id, 0, id FROM dataset_version"
+    ),
     "recipe.id is the hash of its content": "UPDATE recipe SET version = '0'",
     "key composition(id)": (
         f"INSERT INTO composition SELECT * FROM composition WHERE {one('composition')}"
