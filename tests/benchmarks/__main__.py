@@ -20,6 +20,7 @@ from rich.table import Table
 GROUPS = {
     "cli": "tests.benchmarks.bench_cli",
     "cnen": "tests.benchmarks.bench_cnen",
+    "geometry": "tests.benchmarks.bench_geometry",
     "identity": "tests.benchmarks.bench_identity",
     "import": "tests.benchmarks.bench_import",
     "matgan_2m": "tests.benchmarks.bench_matgan_2m",
