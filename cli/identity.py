@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -51,26 +53,63 @@ class ComparatorOption(StrEnum):
     SPECIES = "species"
 
 
-Ltol = Annotated[float, typer.Option(help="How far lattice vectors may differ, as a fraction.")]
-Stol = Annotated[
-    float, typer.Option(help="How far sites may lie apart, in (volume / sites)^(1/3).")
-]
-AngleTol = Annotated[float, typer.Option(help="How far angles may differ, degrees.")]
-Comparator = Annotated[
-    ComparatorOption, typer.Option(help="species: tell oxidation states apart, as pymatgen does.")
-]
+Tolerances = dict[str, Any]
+"""Options of a `gandb.identity.recipes.MatchRecipe`, by name."""
+TOLERANCES: dict[str, tuple[Any, Any]] = {
+    "ltol": (
+        Annotated[float, typer.Option(help="How far lattice vectors may differ, as a fraction.")],
+        0.2,
+    ),
+    "stol": (
+        Annotated[
+            float, typer.Option(help="How far sites may lie apart, in (volume / sites)^(1/3).")
+        ],
+        0.3,
+    ),
+    "angle_tol": (Annotated[float, typer.Option(help="How far angles may differ, degrees.")], 5.0),
+    "comparator": (
+        Annotated[
+            ComparatorOption,
+            typer.Option(help="species: tell oxidation states apart, as pymatgen does."),
+        ],
+        ComparatorOption.ELEMENT,
+    ),
+}
+"""What a command that compares takes: type with help, and default."""
 Primitive = Annotated[bool, typer.Option("--primitive/--as-given", help="Reduce cells first.")]
 Scale = Annotated[bool, typer.Option("--scale/--no-scale", help="Bring both to one volume.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Do it now, or leave it to a worker.")]
 
 
+def takes_tolerances(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options `TOLERANCES`, in place of its first parameter."""
+    own = inspect.signature(command, eval_str=True)
+    options = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+        )
+        for name, (annotation, default) in TOLERANCES.items()
+    ]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in TOLERANCES}
+        command(chosen | {"comparator": chosen["comparator"].value}, **given)
+
+    rest = [p.replace(kind=p.KEYWORD_ONLY) for p in list(own.parameters.values())[1:]]
+    plain = [p for p in rest if p.default is p.empty]
+    optional = [p for p in rest if p.default is not p.empty]
+    with_options.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[*plain, *options, *optional]
+    )
+    return with_options
+
+
+@takes_tolerances
 def identify(
+    tolerances: Tolerances,
     ctx: typer.Context,
-    ltol: Ltol = 0.2,
-    stol: Stol = 0.3,
-    angle_tol: AngleTol = 5.0,
-    comparator: Comparator = ComparatorOption.ELEMENT,
     wait: Wait = True,
     as_json: Json = False,
 ) -> None:
@@ -84,8 +123,9 @@ def identify(
         from gandb.jobs import queue
         from gandb.tasks.identity import identify_job
         from gandb.tasks.keys import keys_job
+        from gandb.tasks.structures import has_structures
 
-        recipe = MatchRecipe(ltol, stol, angle_tol, comparator=comparator.value)
+        recipe = MatchRecipe(**tolerances)
         store = open_store(ctx)
         rows: list[dict[str, Any]] = []
         for label, wanted in (("keys", keys_job), ("identify", lambda s: identify_job(s, recipe))):
@@ -103,7 +143,11 @@ def identify(
                 break
             rows.append(row)
         if not rows:
-            message("nothing is new: every structure has its material")
+            message(
+                "nothing is new: every structure has its material"
+                if has_structures(store)
+                else "no structure is in the store yet; begin with: gandb import"
+            )
         if rows or as_json:
             emit(rows[-1:], as_json=as_json)
 
@@ -134,7 +178,9 @@ def _asked(ctx: typer.Context, store: Store, label: str, wanted: JobSpec, wait: 
     return job
 
 
+@takes_tolerances
 def novelty(
+    tolerances: Tolerances,
     ctx: typer.Context,
     candidates: Annotated[
         str,
@@ -150,18 +196,14 @@ def novelty(
             help="NAME@NUMBER[:SPLIT], entries (all), training, earlier, or a model; repeatable.",
         ),
     ],
-    ltol: Ltol = 0.2,
-    stol: Stol = 0.3,
-    angle_tol: AngleTol = 5.0,
-    comparator: Comparator = ComparatorOption.ELEMENT,
     wait: Wait = True,
     as_json: Json = False,
 ) -> None:
     """Say how many candidates with structures are unique, and what is new in them.
 
-    known: a structure of the reference matches. structure: composition and symmetry are known.
-    prototype: the composition is known. substitution: it is new, but a known structure matches once
-    elements are renamed. composition: all is new.
+    known: a structure of the reference matches. structure: the composition is known. prototype: it
+    is, but none of its structures has this symmetry. substitution: it is new, but a known structure
+    matches once elements are renamed. composition: all is new.
     """
     with failures_reported():
         from gandb.identity.recipes import MatchRecipe
@@ -170,7 +212,7 @@ def novelty(
         from gandb.tasks.keys import keys_job
         from gandb.tasks.structure_novelty import structure_novelty_job
 
-        recipe = MatchRecipe(ltol, stol, angle_tol, comparator=comparator.value)
+        recipe = MatchRecipe(**tolerances)
         store = open_store(ctx)
         found = find_checkpoint(store, candidates)
         wanted = structure_novelty_job(store, found, against, recipe)
@@ -185,14 +227,12 @@ def novelty(
         emit([row], as_json=as_json)
 
 
+@takes_tolerances
 def match(
+    tolerances: Tolerances,
     ctx: typer.Context,
     a: Annotated[str, typer.Argument(help="A file of one structure, or an id in the store.")],
     b: Annotated[str, typer.Argument(help="Another.")],
-    ltol: Ltol = 0.2,
-    stol: Stol = 0.3,
-    angle_tol: AngleTol = 5.0,
-    comparator: Comparator = ComparatorOption.ELEMENT,
     primitive: Primitive = True,
     scale: Scale = True,
     as_json: Json = False,
@@ -205,7 +245,7 @@ def match(
         from gandb.identity.explaining import match as compare
         from gandb.identity.recipes import MatchRecipe
 
-        recipe = MatchRecipe(ltol, stol, angle_tol, primitive, scale, comparator.value)
+        recipe = MatchRecipe(**tolerances, primitive_cell=primitive, scale=scale)
         found = compare(_structure(ctx, a), _structure(ctx, b), recipe)
         _show(found, recipe, as_json=as_json)
 
@@ -219,7 +259,10 @@ def _structure(ctx: typer.Context, text: str) -> Crystal:
         raise NotFoundError(f"there is no file {text!r}, and no store is named to look it up in")
     from gandb.tasks.structures import find_structure
 
-    return find_structure(open_store(ctx), text)[1]
+    try:
+        return find_structure(open_store(ctx), text)[1]
+    except NotFoundError as error:
+        raise NotFoundError(f"there is no file {text!r}, and {error}") from None
 
 
 def _show(found: Match, recipe: MatchRecipe, *, as_json: bool) -> None:
@@ -235,15 +278,15 @@ def _show(found: Match, recipe: MatchRecipe, *, as_json: bool) -> None:
         "max_distance_angstrom": found.max_distance_angstrom,
     }
     lattice = [] if found.lattice_mapping is None else found.lattice_mapping.tolist()
-    shift = [] if found.translation is None else [round(x, 6) for x in found.translation.tolist()]
+    shift = [] if found.translation is None else _rounded(found.translation, 6)
     sites = [] if found.site_mapping is None else found.site_mapping.tolist()
     pairs = [
         {
             "a": place,
             "b": number,
             "species": found.second.species[number],
-            "a_coords": [round(x, 4) for x in found.first.frac_coords[place].tolist()],
-            "b_coords": [round(x, 4) for x in found.second.frac_coords[number].tolist()],
+            "a_coords": _rounded(found.first.frac_coords[place], 4),
+            "b_coords": _rounded(found.second.frac_coords[number], 4),
         }
         for number, place in enumerate(sites)
     ]
@@ -258,6 +301,10 @@ def _show(found: Match, recipe: MatchRecipe, *, as_json: bool) -> None:
             f"\ncell of b from that of a: {lattice}, shift of b: {shift}; sites of reduced cells:"
         )
         emit(pairs, as_json=False)
+
+
+def _rounded(values: Any, digits: int) -> list[float]:
+    return [round(x, digits) + 0.0 for x in values.tolist()]  # no -0.0
 
 
 def _said(value: Any) -> str:

@@ -31,11 +31,21 @@ gandb import oqmd --live --filter "elements HAS 'N' AND nelements=2"
 
 gandb import candidates out.zip --model mattergen --origin dataset=alex-mp-20
 
+gandb import candidates random.zip --model random-search --role baseline
+
 The format is told from each file: CIF, POSCAR, extxyz, ASE and pymatgen files, OPTIMADE pages,
 the databases' own answers and dumps, tables with a structure column or a formula column; folders,
 zip and tar archives of them. See: gandb source list"""
 
 CANDIDATES = "candidates"
+_FOLDERS = 8  # that are named one by one
+
+
+class RoleOption(StrEnum):
+    """What candidates are compared as."""
+
+    EXTERNAL = "external"
+    BASELINE = "baseline"
 
 
 class JoinOption(StrEnum):
@@ -107,6 +117,9 @@ def import_(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="candidates: what is known of their origin."),
     ] = None,
+    role: Annotated[
+        RoleOption, typer.Option(help="candidates: of a model, or of a baseline for models.")
+    ] = RoleOption.EXTERNAL,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse everything if one row is malformed.")
     ] = False,
@@ -136,8 +149,8 @@ def import_(
         elif source == CANDIDATES:
             wanted = [
                 _candidates(
-                    files or [], model, model_version, origin, form=form, strict=strict,
-                    keep_raw=bool(keep_raw),
+                    files or [], model, model_version, origin, role=role.value, form=form,
+                    strict=strict, keep_raw=bool(keep_raw),
                 )
             ]  # fmt: skip
         elif live:
@@ -271,12 +284,40 @@ def _deliver(
                 f'sql "SELECT file, line, reason, raw FROM snapshot_reject WHERE '
                 f"snapshot_id = '{row['snapshot_id']}'\""
             )
+        elif "samples" in row:
+            _say_what_was_taken(row)
     shown = (
         "source", "state", "rows_read", "rows_rejected", "repeats", "entries", "entries_joined",
-        "candidates", "compositions", "job_id",
+        "samples", "candidates", "compositions", "job_id",
     )  # fmt: skip
     columns = [name for name in shown if any(name in row for row in rows)]
     emit(rows, as_json=as_json, columns=columns)
+
+
+def _say_what_was_taken(row: dict[str, Any]) -> None:
+    """Say of candidates what was rejected, and which folders they came from if there are several.
+
+    Folders of a release are often of several models, and files lie packed and unpacked side by
+    side: whoever names the wrong level should see it.
+    """
+    if row["rows_rejected"]:
+        message(
+            f"{row['source']}: {row['rows_rejected']:,} of {row['rows_read']:,} records were "
+            f"rejected; see: gandb job logs {row['job_id']}"
+        )
+    if "folders" not in row:
+        return
+    listed = [f"{n:,} from {folder}" for folder, n in row["folders"].items()]
+    more = f" and {len(listed) - _FOLDERS} more folders" if len(listed) > _FOLDERS else ""
+    message(
+        f"{row['source']}: took {', '.join(listed[:_FOLDERS])}{more}. All of it counts as this "
+        "model: import what others made (baselines, other models) under names of its own"
+    )
+    if row["in_several"]:
+        message(
+            f"{row['source']}: {row['in_several']:,} candidates lie in more than one of these, and "
+            "count as drawn again: is something there twice, packed and unpacked?"
+        )
 
 
 def _mapping(text: str) -> tuple[str, str]:

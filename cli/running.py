@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from gandb.store import Store
 
 
-_RECORDS = 20_000
+_MANY = 20_000
 """Between lines of progress where nobody knows how many there will be."""
+_COUNTED = {"keys": "structures", "identify": "comparisons", "structure_novelty": "comparisons"}
+"""What jobs of a kind count; records where it is not said."""
 
 
 def ask(store: Store, wanted: JobSpec) -> Job:
@@ -78,6 +80,7 @@ class Bars:
         self._total: dict[Any, int] = {}
         self._labels = labels
         self._said: dict[Any, int] = {}
+        self._counted = {job.id: _COUNTED.get(job.kind, "records") for job in jobs}
         for job in jobs:
             chunks = queue.chunks(store, job.id)
             self._total[job.id] = sum(c["total"] for c in chunks)
@@ -107,7 +110,10 @@ class Bars:
                 done = sum(self._done[job_id].values())
                 label = self._labels[job_id]
                 self._tasks[job_id] = self._bars.add_task(
-                    label, total=total or None, completed=done, amount=_amount(done, total)
+                    label,
+                    total=total or None,
+                    completed=done,
+                    amount=self._amount(job_id, done),
                 )
         return self
 
@@ -122,15 +128,15 @@ class Bars:
             steps[chunk] = max(done, steps.get(chunk, 0))
             total, so_far = self._total[job.id], sum(steps.values())
             if self._bars is not None:
-                amount = _amount(so_far, total)
+                amount = self._amount(job.id, so_far)
                 self._bars.update(self._tasks[job.id], completed=so_far, amount=amount)
                 return
-            tenth = 10 * so_far // total if total else so_far // _RECORDS
+            tenth = 10 * so_far // total if total else so_far // _MANY
             if tenth > self._said[job.id]:
                 self._said[job.id] = tenth
-                message(f"{self._labels[job.id]}: {_amount(so_far, total).strip()}")
+                message(f"{self._labels[job.id]}: {self._amount(job.id, so_far).strip()}")
 
-
-def _amount(done: int, total: int) -> str:
-    """Write how far a job is; a total of 0 is not known."""
-    return f"{done:>9,}/{total:,}" if total else f"{done:>9,} records"
+    def _amount(self, job_id: Any, done: int) -> str:
+        """Write how far a job is; a total of 0 is not known."""
+        total = self._total[job_id]
+        return f"{done:>9,}/{total:,}" if total else f"{done:>9,} {self._counted[job_id]}"

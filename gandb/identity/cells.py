@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from gandb.core.errors import InputError
-from gandb.core.species import parse_species
+from gandb.core.species import parse_species, species_text
 from gandb.identity.recipes import Comparator
 
 _HEAD = struct.Struct("<BHH")
@@ -139,10 +139,7 @@ def kind_text(species: str, comparator: Comparator) -> str:
     """Return what two sites' species have in common if the comparator takes them as equal."""
     if comparator == "species":
         return species
-    amounts: dict[str, float] = {}
-    for occupant in parse_species(species):
-        amounts[occupant.symbol] = amounts.get(occupant.symbol, 0.0) + occupant.occupancy
-    return " ".join(f"{symbol}:{amounts[symbol]:.8f}" for symbol in sorted(amounts))
+    return species_text(replace(o, oxidation_state=None) for o in parse_species(species))
 
 
 def _parts(data: bytes) -> tuple[list[str], np.ndarray, np.ndarray]:

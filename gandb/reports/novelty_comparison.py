@@ -87,6 +87,8 @@ def novelty_headlines(report: Report) -> list[str]:
             for line, verdict in zip(models, verdicts, strict=True)
         )
         alone = "" if any(verdicts) else ". No baseline stands beside them"
+        if alone and any(line.role is Role.BASELINE for line in lines):
+            alone = ". The baselines have other N, so none stands beside them"
         found.append(
             f"Unique and novel structures, per sample, against {reference.words}: {shares}{alone}."
         )

@@ -6,15 +6,18 @@ counted, checked, deduplicated and queried like candidates of gandb's own models
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import sqlalchemy as sa
 
 from gandb.core.compositions import unique_ids, uuid_array
 from gandb.core.errors import UsageError
@@ -45,6 +48,7 @@ def candidates_job(
     *,
     version: str | None = None,
     origin: Mapping[str, Any] | None = None,
+    role: str = EXTERNAL,
     form: str | None = None,
     strict: bool = False,
     keep_raw: bool = False,
@@ -56,6 +60,7 @@ def candidates_job(
         files: files, folders and archives with structures or formulas.
         version: of the model.
         origin: what is known: training data, paper, settings, who ran it.
+        role: `EXTERNAL`, or `BASELINE` for what models are to be compared with.
         form: name of the format; None tells it from each file.
         strict: refuse everything if a single record is malformed.
         keep_raw: keep the files as blobs.
@@ -83,6 +88,8 @@ def candidates_job(
             "keep_raw": keep_raw,
             "symprec": None,
             "parser": PARSER,
+            # Left out as it was before there were roles: what was imported then is known by its id.
+            **({} if role == EXTERNAL else {"role": role}),
         },
         totals=(0,),
     )
@@ -148,6 +155,7 @@ class _Candidates:
             "candidates": len(unique.ids),
             "compositions": len(by_composition.ids),
             "samples": len(rows),
+            **_folders(rows.column("file").to_pylist(), unique.inverse),
         }
         return cls(
             context.job.id,
@@ -189,7 +197,15 @@ class _Candidates:
         checkpoint_id = json_id(
             Domain.CHECKPOINT, {"model": str(model_id), "dataset_version": "", "sha256": sha256}
         )
-        tx.insert_new(tables.model, {"id": model_id, "role": EXTERNAL, **content})
+        role = self.spec.get("role", EXTERNAL)
+        tx.insert_new(tables.model, {"id": model_id, "role": role, **content})
+        own = tables.model.c
+        held = tx.connection.scalar(sa.select(own.role).where(own.id == model_id))
+        if held != role:
+            raise UsageError(
+                f"{name} {version} was imported as {held} before, and now comes as {role}: a model "
+                f"has one role; give --role {held}, or another --model or --model-version"
+            )
         blob = {"sha256": sha256, "size": len(self.card), "media_type": "application/json"}
         tx.insert_new(tables.blob, blob)
         tx.insert_new(
@@ -291,6 +307,32 @@ class _Candidates:
                 for k, v, r in values
             ],
         )
+
+
+def _folders(files: Sequence[str], candidates: np.ndarray) -> dict[str, Any]:
+    """Return how many records came from which folder or archive, where there are several.
+
+    Args:
+        files: (n,) file of each record, with the folders and archives that it lies in.
+        candidates: (n,) number of the candidate that each record is.
+
+    Returns:
+        ``folders``, records by folder, as deep as the first that differ, and ``in_several``, how
+        many candidates are in more than one of them; nothing if all records lie in one.
+    """
+    inside = [PurePosixPath(file).parent.parts for file in files]
+    alike = takewhile(lambda names: len(set(names)) == 1, zip(*inside, strict=False))
+    depth = len(list(alike)) + 1
+    folders = ["/".join(parts[:depth]) for parts in inside]
+    if len(counts := Counter(folders)) < 2:
+        return {}
+    places = Counter(
+        candidate for candidate, _ in set(zip(candidates.tolist(), folders, strict=True))
+    )
+    return {
+        "folders": dict(sorted(counts.items())),
+        "in_several": sum(n > 1 for n in places.values()),
+    }
 
 
 def _subjects(rows: pa.Table) -> np.ndarray:

@@ -31,8 +31,8 @@ BUILDING = threading.Lock()
 """Held while a network is made: its first weights come from the one random stream of the process,
 so two threads of a worker must not draw from it at once."""
 
-EXTERNAL = "external"
-"""Role of models whose candidates came as files."""
+EXTERNAL, BASELINE = "external", "baseline"
+"""Roles of models whose candidates came as files."""
 
 _SHORTEST_PREFIX = 4
 
@@ -142,6 +142,11 @@ class Checkpoint:
     job_id: UUID
 
     @property
+    def external(self) -> bool:
+        """Whether its candidates came as files."""
+        return self.dataset_version_id is None
+
+    @property
     def short_id(self) -> str:
         """The first eight digits: what people type."""
         return str(self.id)[:8]
@@ -209,8 +214,8 @@ def find_checkpoint(store: Store, reference: str) -> Checkpoint:
     if colon:
         version = find(store, version_reference)
         hits = [c for c in found if c.model == name and c.dataset_version_id == version.id]
-    elif any(c.role == EXTERNAL and c.model == reference for c in found):
-        hits = [c for c in found if c.role == EXTERNAL and c.model == reference]
+    elif hits := [c for c in found if c.external and c.model == reference]:
+        pass
     else:
         if len(reference) < _SHORTEST_PREFIX:
             raise UsageError(

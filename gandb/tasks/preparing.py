@@ -60,7 +60,7 @@ class Preparation:
 
     def __call__(self, items: Sequence[Record | Reject]) -> Part:
         """Work out all rows; what cannot become one is a reject."""
-        read: list[_Read] = []
+        read: list[Checked] = []
         rejects: list[Reject] = []
         for item in items:
             found = item if isinstance(item, Reject) else _read(item, self.symprecs)
@@ -69,7 +69,7 @@ class Preparation:
             else:
                 read.append(found)
         read, refused = _with_compositions(read)
-        return _tables(self.source, read, self.symprecs) | {
+        return part_of(self.source, read, self.symprecs) | {
             "rejects": _reject_table(rejects + refused)
         }
 
@@ -80,7 +80,7 @@ def symmetry_recipe(symprec: float) -> dict[str, Any]:
 
 
 @dataclass
-class _Read:
+class Checked:
     """A record whose structure has been checked.
 
     Attributes:
@@ -94,13 +94,13 @@ class _Read:
     found: list[Symmetry | SymmetryError]
 
 
-def _read(record: Record, symprecs: Sequence[float]) -> _Read | Reject:
+def _read(record: Record, symprecs: Sequence[float]) -> Checked | Reject:
     """Decode and check a record's structure; a failed symmetry search is kept as what it is."""
     structure = record.structure
     if structure is None:
         if record.formula is None:
             return reject_of(record, "it has neither a structure nor a formula")
-        return _Read(record, None, None, [])
+        return Checked(record, None, None, [])
     try:
         crystal = crystal_of(structure)
         counts = crystal.counts()
@@ -114,10 +114,10 @@ def _read(record: Record, symprecs: Sequence[float]) -> _Read | Reject:
             found.append(find_symmetry(crystal, symprec))
         except SymmetryError as error:
             found.append(error)
-    return _Read(record, crystal, counts, found)
+    return Checked(record, crystal, counts, found)
 
 
-def _with_compositions(read: list[_Read]) -> tuple[list[_Read], list[Reject]]:
+def _with_compositions(read: list[Checked]) -> tuple[list[Checked], list[Reject]]:
     """Read the formulas of records without a structure; those that cannot be read are rejects."""
     bare = [r for r in read if r.counts is None]
     parsed = parse_formulas(pa.array([r.record.formula for r in bare], pa.string()))
@@ -130,7 +130,14 @@ def _with_compositions(read: list[_Read]) -> tuple[list[_Read], list[Reject]]:
 # --- tables ------------------------------------------------------------------------------
 
 
-def _tables(source: str, read: list[_Read], symprecs: Sequence[float]) -> Part:
+def part_of(source: str, read: Sequence[Checked], symprecs: Sequence[float]) -> Part:
+    """Return the rows of checked records; all tables but that of rejects.
+
+    Args:
+        source: name of the source.
+        read: records, none without composition.
+        symprecs: tolerances of the symmetry searches that each record has, Å.
+    """
     batch, _ = CompositionBatch.from_dicts([r.counts or {} for r in read]).reduced()
     unique = batch.unique()
     composition_ids = unique.ids[unique.inverse]
@@ -185,7 +192,7 @@ def _tables(source: str, read: list[_Read], symprecs: Sequence[float]) -> Part:
 
 
 def _formulas(
-    read: list[_Read], batch: CompositionBatch, composition_ids: np.ndarray
+    read: Sequence[Checked], batch: CompositionBatch, composition_ids: np.ndarray
 ) -> tuple[list[str], np.ndarray]:
     """Choose what each row shows as its formula, and its formula units.
 
@@ -229,7 +236,7 @@ def composition_batch(table: pa.Table) -> CompositionBatch:
     return CompositionBatch(offsets, flat_numbers.astype(np.uint8), flat_counts.astype(np.uint16))
 
 
-def _alias_table(ids: np.ndarray, read: list[_Read]) -> pa.Table:
+def _alias_table(ids: np.ndarray, read: Sequence[Checked]) -> pa.Table:
     rows = [
         (i, _text(kind), _text(alias))
         for i, r in enumerate(read)
@@ -245,7 +252,7 @@ def _alias_table(ids: np.ndarray, read: list[_Read]) -> pa.Table:
     )
 
 
-def _structure_table(read: list[_Read], composition_ids: np.ndarray) -> pa.Table:
+def _structure_table(read: list[Checked], composition_ids: np.ndarray) -> pa.Table:
     crystals = [r.crystal for r in read if r.crystal]
     cells = np.array([[*c.lengths, *c.angles, c.volume] for c in crystals]).reshape(-1, 7)
     names = ("a", "b", "c", "alpha", "beta", "gamma", "volume")
@@ -272,7 +279,7 @@ def _structure_table(read: list[_Read], composition_ids: np.ndarray) -> pa.Table
     )
 
 
-def _symmetry_table(read: list[_Read], symprecs: Sequence[float]) -> pa.Table:
+def _symmetry_table(read: list[Checked], symprecs: Sequence[float]) -> pa.Table:
     parts = []
     ids = _uuids([r.crystal.id for r in read if r.crystal])
     for place, symprec in enumerate(symprecs):
@@ -315,7 +322,7 @@ def _reject_table(rejects: list[Reject]) -> pa.Table:
 # --- values ------------------------------------------------------------------------------
 
 
-def _group(read: _Read) -> int | None:
+def _group(read: Checked) -> int | None:
     standard = read.found[0] if read.found else None
     return standard.space_group_number if isinstance(standard, Symmetry) else None
 

@@ -55,6 +55,12 @@ def crystal_of_row(row: Mapping[str, Any]) -> Crystal:
     )
 
 
+def has_structures(store: Store) -> bool:
+    """Say whether a store holds any structure."""
+    with store.read() as connection:
+        return connection.execute(sa.select(structure.c.id).limit(1)).first() is not None
+
+
 def find_structure(store: Store, text: str) -> tuple[UUID, Crystal]:
     """Return the one structure whose id begins with ``text``, or that of an entry of that id.
 

@@ -33,6 +33,7 @@ from gandb.sources.records import Record
 from gandb.store import Store
 from gandb.validation.symmetry import SymmetryError, find_symmetry
 from tests.benchmarks import bench_structures, data, many_structures
+from tests.benchmarks.recall import measure
 from tests.variants import Cell, antisite, noisy, strained, variants
 
 SIZES = tuple(map(int, os.environ.get("GANDB_BENCH_SCREEN", "10000,100000,1000000").split(",")))
@@ -50,6 +51,7 @@ def run(report: Callable[..., None]) -> None:
     _pairs(report, "natural", *_natural(crystals))
     sample = _sample(crystals)
     _pairs(report, "variants", *_varied(sample))
+    _recall(report, sample)
     _keys(report, crystals)
     _groups(report, sample)
     with tempfile.TemporaryDirectory(prefix="gandb-bench-") as name:
@@ -176,6 +178,21 @@ def _structure(cell: Reduced | Cell | Crystal) -> Any:
     from pymatgen.core import Structure
 
     return Structure(cell.lattice, list(cell.species), cell.frac_coords)
+
+
+def _recall(report: Callable[..., None], sample: Sequence[Crystal]) -> None:
+    """Tell by kind of variant how many pairs match, here and in pymatgen, from the records."""
+    rows = measure(sample)
+    for row in rows:
+        name = row.kind.replace(",", "").replace("%", "percent").replace(" ", "_")
+        made = f"{row.truth} by construction" if row.truth else "neither same nor different"
+        report(
+            f"identity.recall.{name}", row.found / row.pairs, f"of {row.pairs} pairs, {made}",
+            "pymatgen", row.theirs / row.pairs,
+        )  # fmt: skip
+    pairs, agree, order = (sum(getattr(r, k) for r in rows) for k in ("pairs", "agree", "order"))
+    report("identity.recall.equal_verdicts", agree / pairs, f"of {pairs} pairs, both directions")
+    report("identity.recall.equal_in_one_order", (agree + order) / pairs, "with sites in one order")
 
 
 # --- keys, groups --------------------------------------------------------------------------

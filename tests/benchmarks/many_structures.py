@@ -145,8 +145,8 @@ def put(store: Store, crystals: Sequence[Crystal], batch: int) -> None:
     read = []
     for number, crystal in enumerate(crystals):
         record = Record(file="many", line=number, external_id=str(crystal.id))
-        read.append(preparing._Read(record, crystal, crystal.counts(), [p1(len(crystal))]))
-    part = preparing._tables("many", read, (SYMPREC,))
+        read.append(preparing.Checked(record, crystal, crystal.counts(), [p1(len(crystal))]))
+    part = preparing.part_of("many", read, (SYMPREC,))
     snapshot = {**_snapshot(len(crystals)), "id": UUID(int=(1 << 64) + batch)}
     with store.write() as tx:
         tx.insert_new(tables.source_snapshot, snapshot)
@@ -219,5 +219,5 @@ class _Derive:
             )
             crystal = replace(marked, properties={})
             record = Record(file="many", line=number, external_id=f"many-{number}")
-            read.append(preparing._Read(record, crystal, crystal.counts(), [symmetry]))
-        return preparing._tables("many", read, (SYMPREC,))
+            read.append(preparing.Checked(record, crystal, crystal.counts(), [symmetry]))
+        return preparing.part_of("many", read, (SYMPREC,))

@@ -81,6 +81,14 @@ def test_identify_again_says_that_nothing_is_new(lab: str) -> None:
     assert Outcome("identify", "--json", store=lab).rows == []
 
 
+def test_an_empty_store_is_said_to_be_empty(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    assert Outcome("init", store).code == 0
+    outcome = Outcome("identify", store=store)
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err == "no structure is in the store yet; begin with: gandb import\n"
+
+
 def test_identify_under_other_tolerances(lab: str) -> None:
     strict = ("--ltol", "0.01", "--stol", "0.001", "--angle-tol", "0.1")
     (row,) = Outcome("identify", *strict, "--json", store=lab).rows
@@ -200,6 +208,21 @@ def test_files_are_compared_without_a_store(folder: Path) -> None:
     plain = Outcome("match", folder / "one.vasp", folder / "near.vasp")
     assert plain.code == 0
     assert "yes" in plain.out
+
+
+def test_what_is_printed_is_clean(folder: Path, tmp_path: Path) -> None:
+    salt = poscar(rocksalt(5.6, "Na", "Cl"), tmp_path / "salt.vasp")
+    plain = Outcome("match", folder / "one.vasp", salt).out
+    assert "what sits on their sites differs: 2 O, 1 Ti against 1 Cl, 1 Na" in plain
+    for name in ("one.vasp", "near.vasp"):
+        assert "-0.0," not in Outcome("match", folder / "one.vasp", folder / name).out
+        assert "-0.0]" not in Outcome("match", folder / name, folder / "one.vasp").out
+
+
+def test_what_is_neither_file_nor_structure_is_said_to_be_neither(lab: str) -> None:
+    outcome = Outcome("match", "typo.cif", "mp-99", store=lab)
+    assert outcome.code == 3
+    assert "there is no file 'typo.cif', and no structure is called 'typo.cif'" in outcome.err
 
 
 def test_the_verdict_is_that_of_pymatgen(folder: Path) -> None:
