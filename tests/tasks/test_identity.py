@@ -506,6 +506,8 @@ def test_many_deaths_leave_no_trace(
 ) -> None:
     died = 0
     for life in range(5):
+        if died >= 25:  # how many one life has depends on how busy things are
+            break
         address = str(tmp_path / f"store{life}")
         store = make_store(address, tmp_path)
         work(store, records_job("mine", [write(tmp_path, "few", cells[:150])]))
