@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from gandb.core.errors import JobError
 from gandb.datasets import selection, versions
 from gandb.datasets.names import parse_reference
+from gandb.jobs.queue import now
 from gandb.schema import tables
 from gandb.sharing.merging import bundles, merge
 from gandb.sharing.merging_report import MergeReport
@@ -128,7 +129,7 @@ def test_what_differs_is_kept_as_two_statements(
         f"UPDATE check_result SET passed = FALSE WHERE recipe_id = {recipe} "
         f"AND subject_id = {subject}",
     )
-    alter(ada, "UPDATE entry SET formula = 'Ti1Sr1O3' WHERE formula = 'SrTiO3'")
+    alter(ada, "UPDATE entry SET formula = 'Ag1Ac1' WHERE formula = 'Ac1Ag1'")
     alter(bose, "UPDATE structure_symmetry SET point_group = 'odd' WHERE point_group = 'm-3m'")
     alter(bose, "UPDATE metric SET value = value + 0.25 WHERE name = 'uniqueness' AND step = 90")
     alter(bose, "UPDATE metric SET value = value * (1 + 1e-9) WHERE name = 'rejected'")
@@ -194,7 +195,7 @@ def tag(store: Store, reference: str, name: str) -> None:
                 "origin": "",
                 "version_id": version.id,
                 "message": "",
-                "created_at": sa.func.now(),
+                "created_at": now(),
             },
         )
 
