@@ -1,182 +1,212 @@
-"""Structures out of a store as files that other programs read: CIF and POSCAR.
+"""Structures out of a store as files that other programs read, and gandb reads back.
 
-Both hold eight decimals and more, so that what is read back has the same id.
+What is read back has the same structure id, whatever the format; with ``entry_id`` in the query,
+and imported under the name of the entry's source, the same entry id too, except from POSCAR. What
+a format cannot hold is refused by name, or left out and counted; it is never changed.
 """
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 from gandb.core.crystals import Crystal
-from gandb.core.errors import QueryError, StoreError, UsageError
-from gandb.query.readonly import run
+from gandb.core.errors import StoreError, UsageError
 from gandb.query.result import ReadableStore
-from gandb.schema.tables import structure
+from gandb.sharing.export_rows import keep_rows
+from gandb.sharing.export_sinks import sink_for
+from gandb.sharing.export_texts import CannotHoldError, cif_text, json_text, poscar_text
 from gandb.store import Store
-from gandb.tasks.structures import crystals
 
-_COLUMN = "structure_id"
-_STAMP = (1980, 1, 1, 0, 0, 0)  # equal content is an equal archive
-_AT_A_TIME = 500
+WRITERS: Mapping[str, Callable[[Crystal, str], str]] = {
+    "cif": cif_text,
+    "poscar": poscar_text,
+    "json": json_text,
+}
+"""What writes the text of one structure, for people to look at."""
+
+FORMATS: Mapping[str, str] = {
+    "cif": "CIF, one file each in a folder or zip",
+    "poscar": "POSCAR, one file each in a folder or zip",
+    "json": "pymatgen's JSON: a list, JSON Lines, or one file each",
+    "extxyz": "extended XYZ, all frames in one file",
+    "ase": "database of ASE: SQLite, or JSON by the ending .json",
+    "lemat": "Parquet in LeMat-Bulk's columns",
+    "optimade": "OPTIMADE's JSON Lines",
+    "mattergen": "folder that MatterGen's evaluation reads",
+}
+"""Formats of an export, and what they are."""
+
+_BY_ENDING = (
+    (".optimade.jsonl", "optimade"),
+    (".jsonl", "json"),
+    (".ndjson", "json"),
+    (".ase.json", "ase"),
+    (".json", "json"),
+    (".extxyz", "extxyz"),
+    (".xyz", "extxyz"),
+    (".db", "ase"),
+    (".sqlite", "ase"),
+    (".parquet", "lemat"),
+    (".zip", "cif"),
+)
+_NEEDED = {
+    "ase": (".db", ".sqlite", ".json"),
+    "lemat": (".parquet",),
+    "optimade": (".jsonl", ".ndjson"),
+}
+_PACKED = frozenset({"json", "extxyz", "optimade"})
+_NAMED = 3  # structures that a refusal names
+_SAY_EVERY = 500
 
 
-def cif_text(crystal: Crystal, name: str) -> str:
-    """Write a structure as a CIF in P1, disorder and oxidation states included."""
-    a, b, c = crystal.lengths
-    alpha, beta, gamma = crystal.angles
-    kinds: dict[str, float | None] = {}
-    rows = []
-    for place, (site, (x, y, z)) in enumerate(
-        zip(crystal.occupants, crystal.frac_coords, strict=True), 1
-    ):
-        for occupant in site:
-            kind = str(occupant)
-            kinds[kind] = occupant.oxidation_state
-            label = f"{occupant.symbol}{place}"
-            share = f"{occupant.occupancy:.8f}".rstrip("0").rstrip(".")
-            rows.append(f"  {kind} {label} {x:.8f} {y:.8f} {z:.8f} {share}")
-    amounts = " ".join(f"{s}{n:.8g}" for s, n in sorted(crystal.amounts.items()))
-    states = ""
-    if any(state is not None for state in kinds.values()):
-        shown = ((k, "?" if s is None else f"{s:.8g}") for k, s in sorted(kinds.items()))
-        states = "".join(f"  {kind} {state}\n" for kind, state in shown)
-    return (
-        f"data_{name}\n"
-        "_symmetry_space_group_name_H-M   'P 1'\n_symmetry_Int_Tables_number   1\n"
-        f"_cell_length_a   {a:.8f}\n_cell_length_b   {b:.8f}\n_cell_length_c   {c:.8f}\n"
-        f"_cell_angle_alpha   {alpha:.8f}\n_cell_angle_beta   {beta:.8f}\n"
-        f"_cell_angle_gamma   {gamma:.8f}\n_cell_volume   {crystal.volume:.8f}\n"
-        f"_chemical_formula_sum   '{amounts}'\n"
-        "loop_\n  _symmetry_equiv_pos_site_id\n  _symmetry_equiv_pos_as_xyz\n  1 'x, y, z'\n"
-        + (f"loop_\n  _atom_type_symbol\n  _atom_type_oxidation_number\n{states}" if states else "")
-        + "loop_\n  _atom_site_type_symbol\n  _atom_site_label\n  _atom_site_fract_x\n"
-        "  _atom_site_fract_y\n  _atom_site_fract_z\n  _atom_site_occupancy\n"
-        + "\n".join(rows)
-        + "\n"
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        written: structures.
+        skipped: why others were left out, and how many.
+        sources: of the entries; imported again under their names, they have the same ids.
+    """
+
+    written: int
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+
+
+def format_of(target: Path) -> str:
+    """Return the format that a name ends in; of a folder it is CIF.
+
+    Raises:
+        UsageError: it ends in something else.
+    """
+    name = target.name.lower().removesuffix(".gz")
+    for ending, form in _BY_ENDING:
+        if name.endswith(ending):
+            return form
+    if not target.suffix:
+        return "cif"
+    raise UsageError(
+        f"{target}: say which format (--format {', '.join(FORMATS)}), or end the name in "
+        ".zip, .extxyz, .db, .json, .jsonl, .optimade.jsonl or .parquet"
     )
 
 
-def poscar_text(crystal: Crystal, name: str) -> str:
-    """Write a structure as a VASP 5 POSCAR.
-
-    Raises:
-        UsageError: it is disordered, which a POSCAR cannot say.
-    """
-    if not crystal.ordered:
-        raise UsageError(f"structure {name} is disordered: a POSCAR has no occupancies; use cif")
-    symbols = [site[0].element for site in crystal.occupants]
-    kinds = list(dict.fromkeys(symbols))
-    order = sorted(range(len(symbols)), key=lambda i: kinds.index(symbols[i]))
-    lattice = "\n".join(" ".join(f"{v:.16f}" for v in row) for row in crystal.lattice)
-    coords = "\n".join(" ".join(f"{v:.16f}" for v in crystal.frac_coords[i]) for i in order)
-    counts = " ".join(str(symbols.count(kind)) for kind in kinds)
-    return f"{name}\n1.0\n{lattice}\n{' '.join(kinds)}\n{counts}\nDirect\n{coords}\n"
-
-
-def json_text(crystal: Crystal, name: str) -> str:
-    """Write a structure as pymatgen's JSON."""
-    sites = []
-    for place, (site, coords) in enumerate(
-        zip(crystal.occupants, crystal.frac_coords, strict=True)
-    ):
-        species: list[dict[str, Any]] = []
-        for occupant in site:
-            one: dict[str, Any] = {"element": occupant.symbol, "occu": occupant.occupancy}
-            if occupant.oxidation_state is not None:
-                one["oxidation_state"] = occupant.oxidation_state
-            species.append(one)
-        own = {key: values[place] for key, values in crystal.properties.items()}
-        sites.append({"species": species, "abc": coords.tolist(), "properties": own})
-    a, b, c = crystal.lengths.tolist()
-    alpha, beta, gamma = crystal.angles.tolist()
-    cell = {"a": a, "b": b, "c": c, "alpha": alpha, "beta": beta, "gamma": gamma}
-    given = {} if crystal.charge is None else {"charge": crystal.charge}
-    document = {
-        "@module": "pymatgen.core.structure",
-        "@class": "Structure",
-        "charge": crystal.charge or 0,
-        "lattice": {"matrix": crystal.lattice.tolist(), **cell, "volume": crystal.volume},
-        "sites": sites,
-        "properties": {"gandb_structure_id": name, **given},
-    }
-    return json.dumps(document) + "\n"
-
-
-WRITERS: Mapping[str, tuple[str, Callable[[Crystal, str], str]]] = {
-    "cif": (".cif", cif_text),
-    "poscar": (".vasp", poscar_text),
-    "json": (".json", json_text),
-}
-"""Formats: the ending of file names, and what writes the text."""
-
-
 def export_structures(
-    store: Store, reader: ReadableStore, statement: str, target: Path, form: str
-) -> int:
-    """Write the structures that a query selects, one file each, named by their ids.
+    store: Store,
+    reader: ReadableStore,
+    statement: str,
+    target: Path,
+    form: str | None = None,
+    *,
+    skip: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Exported:
+    """Write the structures that a query selects, in the order of their ids.
 
     Args:
         store: where they are.
         reader: the same store, for the query.
-        statement: SQL with a column ``structure_id``; rows without one are passed over.
-        target: a new folder, or a zip file by its ending.
-        form: key of `WRITERS`.
+        statement: SQL with a column ``structure_id``; rows without one are passed over. With
+            ``entry_id``, all that the entry says goes along; other columns go along where the
+            format has a place for them.
+        target: a new file or folder.
+        form: key of `FORMATS`; None tells it from the name.
+        skip: leave out what the format cannot hold, instead of refusing all.
+        on_progress: called with how many rows are done, of how many.
 
     Returns:
-        how many were written.
+        how many were written, and left out why.
 
     Raises:
         QueryError: it has no such column.
         StoreError: the target exists or cannot be written.
-        UsageError: a structure cannot be written in this format.
+        UsageError: a structure cannot be written in this format, or the name does not suit it.
     """
-    if target.exists():
-        raise StoreError(f"{target} exists; name a new folder or zip file")
-    with run(reader, statement) as result:
-        if _COLUMN not in result.schema.names:
-            raise QueryError(
-                f"the query has no column {_COLUMN}: select it from entries, generated or "
-                "structures"
-            )
-        ids = [i for b in result.batches for i in b.column(_COLUMN).to_pylist() if i is not None]
-    wanted = sorted({UUID(i) for i in ids})
-    ending, write = WRITERS[form]
-    files = ((f"{own}{ending}", write(found, str(own))) for own, found in _load(store, wanted))
-    part = target.with_name(f".{target.name}.part")
+    form = form or format_of(target)
+    _check_name(target, form)
+    if os.path.lexists(target):
+        raise StoreError(f"{target} exists; name a new file, folder or zip")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix.lower() == ".zip":
-            with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, text in files:
-                    archive.writestr(zipfile.ZipInfo(name, _STAMP), text)
-        else:
-            part.mkdir()
-            for name, text in files:
-                (part / name).write_text(text, "utf-8")
-        part.rename(target)
+        room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise StoreError(f"cannot write {target}: {error.strerror}") from error
+    try:
+        part = room / "part"
+        done = _write(store, reader, statement, (room, part, target, form), skip, on_progress)
+        if os.path.lexists(target):
+            raise StoreError(f"{target} exists by now; name a new file, folder or zip")
+        part.rename(target)
+    except OSError as error:
+        raise StoreError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
-        _remove(part)
-    return len(wanted)
+        shutil.rmtree(room, ignore_errors=True)
+    return done
 
 
-def _load(store: Store, ids: list[UUID]) -> Iterator[tuple[UUID, Crystal]]:
-    with store.read() as connection:
-        for start in range(0, len(ids), _AT_A_TIME):
-            chosen = ids[start : start + _AT_A_TIME]
-            yield from crystals(connection, structure.c.id.in_(chosen))
+def _check_name(target: Path, form: str) -> None:
+    """Refuse a name that says another thing than the format.
+
+    Raises:
+        UsageError: with what it should end in.
+    """
+    if form not in FORMATS:
+        raise UsageError(f"no format {form!r}; known: {', '.join(FORMATS)}")
+    name = target.name.lower()
+    plain = name.removesuffix(".gz")
+    if plain != name and (form not in _PACKED or plain.endswith(".zip")):
+        raise UsageError(f"{target}: {form} is not packed with gzip; leave out .gz")
+    if form == "mattergen" and target.suffix:
+        raise UsageError(f"{target}: mattergen is a folder; give a name without an ending")
+    needed = _NEEDED.get(form)
+    if needed and not plain.endswith(needed):
+        raise UsageError(f"{target}: {form} is a file that ends in {' or '.join(needed)}")
 
 
-def _remove(part: Path) -> None:
-    if part.is_dir():
-        for path in part.iterdir():
-            path.unlink()
-        part.rmdir()
-    else:
-        part.unlink(missing_ok=True)
+def _write(
+    store: Store,
+    reader: ReadableStore,
+    statement: str,
+    places: tuple[Path, Path, Path, str],
+    skip: bool,
+    on_progress: Callable[[int, int], None],
+) -> Exported:
+    room, part, target, form = places
+    rows = keep_rows(reader, statement, room / "rows.arrow")
+    skipped: Counter[str] = Counter()
+    refused: list[str] = []
+    sources: set[str] = set()
+    written = 0
+    sink = sink_for(part, target.name, form, rows.table.schema)
+    with contextlib.closing(sink):
+        for done, item in enumerate(rows.items(store), 1):
+            try:
+                sink.write(item)
+            except CannotHoldError as error:
+                skipped[str(error)] += 1
+                if len(refused) < _NAMED:
+                    refused.append(f"{item.name}: {error}")
+            else:
+                written += 1
+                if item.entry is not None:
+                    sources.add(item.entry["source"])
+            if done % _SAY_EVERY == 0:
+                on_progress(done, len(rows))
+        if skipped and not skip:
+            n = sum(skipped.values())
+            raise UsageError(
+                f"{form} cannot hold {n:,} of {n + written:,} structures ({'; '.join(refused)}"
+                f"{'; ...' if n > len(refused) else ''}): take another format, such as cif or "
+                "json, or leave them out with --skip"
+            )
+        on_progress(len(rows), len(rows))
+        sink.finish()
+    return Exported(written, dict(sorted(skipped.items())), tuple(sorted(sources)))

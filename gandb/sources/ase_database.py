@@ -39,6 +39,7 @@ from gandb.sources.documents import kept
 from gandb.sources.json_items import READ_ERRORS, pairs
 from gandb.sources.mp_ids import mp_ids
 from gandb.sources.on_disk import path_of
+from gandb.sources.own_records import KEY, restored
 from gandb.sources.quantities import is_sentinel
 from gandb.sources.records import Format, Member, Record, Sites, reject
 from gandb.sources.structures import parse_json
@@ -223,7 +224,7 @@ def _record(member: Member, line: int, row: dict[str, Any], units: Mapping[str, 
             extra[key] = value
     extra |= {name: _plain(row[name]) for name in (*_EXTRA, "data") if row[name] is not None}
     unique = row["unique_id"]
-    return Record(
+    record = Record(
         file=member.name,
         line=line,
         external_id=unique if isinstance(unique, str) and unique.isprintable() and unique else None,
@@ -232,6 +233,8 @@ def _record(member: Member, line: int, row: dict[str, Any], units: Mapping[str, 
         properties=properties,
         extra=kept(extra),
     )
+    data = row["data"]
+    return restored(record, data.get(KEY) if isinstance(data, dict) else None)
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from gandb.core.errors import InputError
 from gandb.sources.documents import MAX_EXTRA, refuse_halves
+from gandb.sources.own_records import KEY, MAX_OWN
 from gandb.sources.structures import parse_json
 
 COLUMNS = (
@@ -64,7 +65,8 @@ def decoded(row: dict[str, Any]) -> dict[str, Any]:
     found["pbc"] = [bool(row["pbc"] & bit) for bit in (1, 2, 4)] if row["pbc"] else [False] * 3
     found["key_value_pairs"] = _json(row["key_value_pairs"], "key_value_pairs") or {}
     for name in ("calculator_parameters", "constraints", "data"):
-        if row[name] is None or len(row[name]) > MAX_EXTRA:
+        most = 2 * MAX_OWN if name == "data" and _is_own(row[name]) else MAX_EXTRA
+        if row[name] is None or len(row[name]) > most:
             found[name] = None if row[name] is None else _TOO_LONG
             continue
         try:
@@ -72,6 +74,11 @@ def decoded(row: dict[str, Any]) -> dict[str, Any]:
         except InputError:
             found[name] = None  # beside the structure, and never plain data to begin with
     return found
+
+
+def _is_own(value: Any) -> bool:
+    """Whether data were written by gandb."""
+    return isinstance(value, bytes) and f'"{KEY}"'.encode() in value[:100]
 
 
 def _array(blob: Any, name: str, kind: str) -> np.ndarray | None:

@@ -18,6 +18,7 @@ from gandb.sources.base import Reject
 from gandb.sources.cif_blocks import Block, Piece, parse_blocks, split_again, split_blocks
 from gandb.sources.cif_sites import decode_cif, has_atoms
 from gandb.sources.cif_symmetry import NAME_TAGS, NUMBER_TAGS
+from gandb.sources.own_records import KEY, restored
 from gandb.sources.records import Encoded, Format, Member, Record, reject
 
 __all__ = ["CIF", "decode_cif"]
@@ -219,7 +220,11 @@ def _named(member: Member, found: Found, *, alone: bool) -> Record | Reject:
     extra = _extra(block)
     if references := _references(block) or _references(Block("", header.values)):
         extra["references"] = references
-    return Record(member.name, line, own, aliases, structure=Encoded("cif", text), extra=extra)
+    record = Record(member.name, line, own, aliases, structure=Encoded("cif", text), extra=extra)
+    try:
+        return restored(record, block.text(f"_{KEY}"))
+    except InputError as error:
+        return reject(member, line, str(error), text)
 
 
 def _clean_id(kind: str, said: str) -> str:

@@ -19,6 +19,7 @@ from gandb.sources.cif_atoms import (
 from gandb.sources.cif_blocks import Block, parse_blocks
 from gandb.sources.cif_symmetry import expand_by_choice, stated_multiplicities, symmetry_choices
 from gandb.sources.orbits import Operations
+from gandb.sources.own_records import KEY, restored_sites
 from gandb.sources.records import Sites
 
 _CELL = tuple(f"_cell_{t}" for t in ("length_a", "length_b", "length_c")) + tuple(
@@ -93,7 +94,9 @@ def sites_of(block: Block, text: str = "") -> Sites:
     properties = {}
     if moments is not None:
         properties["magmom"] = _turned_moments(moments, listed, by, operations, cell, matrix)
-    return Sites([species[i] for i in listed], places, parameters=cell, properties=properties)
+    sites = Sites([species[i] for i in listed], places, parameters=cell, properties=properties)
+    own = block.text(f"_{KEY}")
+    return sites if own is None else restored_sites(sites, own)
 
 
 def _cell(block: Block) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from gandb.core.crystals import CARTESIAN_PROPERTIES, MAX_SITES
 from gandb.core.elements import SYMBOLS
 from gandb.core.errors import InputError
 from gandb.sources.base import Reject
+from gandb.sources.own_records import KEY, restored
 from gandb.sources.quantities import is_cut_short
 from gandb.sources.records import Format, Member, Record, Sites, reject
 
@@ -36,6 +37,7 @@ _HEADER = re.compile(
     (?:\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|'((?:[^'\\]|\\.)*+)'|\{([^{}]*)\}|(\[[^=]*?\](?=\s|\Z))|(\S*)))?""",
     re.VERBOSE,
 )
+_ESCAPED = re.compile(r"\\(.)")
 _STRAY = re.compile(r"[\s=,\[\]{}]*")
 _COUNT = re.compile(rb"\s*\d{1,12}\s*$")
 _LATTICE = re.compile(rb"\b(?:lattice|properties)\s*=", re.IGNORECASE)
@@ -178,8 +180,24 @@ def _record(member: Member, frame: _Frame, number: int, *, alone: bool) -> Recor
         _check_periodic(info)
         lattice = _lattice(info)
         species, coords, sites = _columns(str(info.pop("Properties", "species:S:1:pos:R:3")), frame)
+        own = info.pop(KEY, None)
+        record = _checked(member, frame, number, info, lattice, alone=alone)
+        structure = Sites(species, coords, lattice=lattice, cartesian=True, properties=sites)
+        return restored(replace(record, structure=structure), own)
     except InputError as error:
         return reject(member, frame.line, str(error), raw)
+
+
+def _checked(
+    member: Member,
+    frame: _Frame,
+    number: int,
+    info: dict[str, Any],
+    lattice: np.ndarray,
+    *,
+    alone: bool,
+) -> Record:
+    """Build the record of what a comment says."""
     stem = PurePosixPath(member.name).name.removesuffix(PurePosixPath(member.name).suffix)
     if not _TENSORS.isdisjoint(info):
         info["lattice"] = lattice.tolist()  # the axes that they refer to
@@ -188,7 +206,6 @@ def _record(member: Member, frame: _Frame, number: int, *, alone: bool) -> Recor
         member.name,
         frame.line,
         own or (stem if alone else f"{stem}#{number}"),
-        structure=Sites(species, coords, lattice=lattice, cartesian=True, properties=sites),
         properties=_properties(info, frame.atoms),
         extra={name: value for name, value in info.items() if value is not None},
     )
@@ -346,6 +363,8 @@ def _comment(comment: str) -> dict[str, Any]:
         name = "Properties" if key.lower() == "properties" else key
         if name == "Properties":
             found[name] = given or ""
+        elif name == KEY:
+            found[name] = _ESCAPED.sub(r"\1", given or "").removeprefix("_JSON").strip()
         else:
             found[name] = True if given is None else _value(given)
         at = match.end()

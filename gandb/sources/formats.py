@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from gandb.core.crystals import Crystal
@@ -60,6 +61,10 @@ FORMATS: Mapping[str, Format] = {
 }
 """Formats by name; where several fit a file, the first is taken."""
 
+_STRUCTURE = re.compile(
+    rb'[\s\[]*\{\s*"@module":\s*"pymatgen\.core\.structure",\s*"@class":\s*"Structure"'
+)
+
 DECODERS: Mapping[str, Callable[[str], Sites]] = {"cif": decode_cif, "poscar": decode_poscar}
 """How texts of `gandb.sources.records.Encoded` structures are read."""
 
@@ -77,6 +82,8 @@ def format_named(name: str) -> Format:
 
 def format_of(name: str, head: bytes) -> Format | None:
     """Return the format that fits a name and the first bytes, None if there is none."""
+    if _STRUCTURE.match(head):  # whatever words of other formats its properties hold
+        return PYMATGEN_JSON
     for form in FORMATS.values():
         if form.fits(name.lower(), head):
             return form

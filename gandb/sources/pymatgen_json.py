@@ -17,6 +17,7 @@ from gandb.core.errors import InputError
 from gandb.sources.base import Reject
 from gandb.sources.documents import Document, documents, kept
 from gandb.sources.json_items import MAX_ITEM, READ_ERRORS, pairs
+from gandb.sources.own_records import KEY, restored
 from gandb.sources.records import Format, Member, Record, reject
 from gandb.sources.structures import is_structure, sites_of_structure
 
@@ -128,12 +129,14 @@ def _record(member: Member, found: Document, external_id: str | None = None) -> 
             value = beside.get(name)
             if external_id is None and isinstance(value, str | int) and str(value).strip():
                 external_id = str(beside.pop(name)).strip()
-        return Record(
+        record = Record(
             file=member.name,
             line=found.line,
             external_id=external_id,
             structure=sites_of_structure(structure),
             extra=kept(beside),
         )
+        own = structure.get("properties")
+        return restored(record, own.get(KEY) if isinstance(own, Mapping) else None)
     except InputError as error:
         return reject(member, found.line, str(error), _raw(data))

@@ -28,6 +28,7 @@ from gandb.sources.documents import Document, documents, kept, refuse_halves
 from gandb.sources.json_items import READ_ERRORS
 from gandb.sources.mp_ids import mp_ids
 from gandb.sources.on_disk import path_of
+from gandb.sources.own_records import KEY, restored
 from gandb.sources.quantities import measured, properties_of
 from gandb.sources.records import MAX_RAW, Encoded, Format, Member, Reader, Record, Sites, reject
 from gandb.sources.structures import (
@@ -227,15 +228,16 @@ def _checked_record(member: Member, line: int, row: Mapping[str, Any]) -> Record
             external_id = str(value).strip()
             used.add(names[wanted])
             break
-    return Record(
+    record = Record(
         file=member.name,
         line=line,
         external_id=external_id,
         aliases=mp_ids(external_id)[1] if external_id else (),
         structure=structure,
         properties=properties,
-        extra=kept(row, used | measured_by),
+        extra=kept(row, used | measured_by | {KEY}),
     )
+    return restored(record, row.get(KEY))
 
 
 def _structure(
