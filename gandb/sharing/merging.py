@@ -88,6 +88,8 @@ def _merge(store: Store, bundle: Bundle, dry_run: bool, memory: int | None) -> M
     with suppress(_DryRunError), store.write(alone=True) as tx:
         if memory is not None:
             tx.limit_memory(memory)
+        if not dry_run:
+            _write_blobs(store, bundle)  # nobody removes them from here on
         report = _take_in(tx, bundle, dry_run)
         found.append(report)
         if dry_run:
@@ -134,8 +136,8 @@ def _write_blobs(store: Store, bundle: Bundle) -> list[str]:
     written = []
     for sha256, path in sorted(bundle.blobs.items()):
         if not store.files.has_blob(sha256):
+            store.files.put_blob(path.read_bytes())
             written.append(sha256)
-        store.files.put_blob(path.read_bytes())
     return written
 
 

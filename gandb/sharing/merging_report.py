@@ -127,6 +127,10 @@ class Reporter:
         if rows:
             self._tables[name] = TableReport(name, rows, new, known, 0)
 
+    def n_new(self, name: str) -> int:
+        """Return how many rows of a table are new, as far as is known by now."""
+        return self._tables[name].new if name in self._tables else 0
+
     def dataset(self, **facts: Any) -> None:
         """Take note of a numbered version."""
         self._datasets.append(facts)

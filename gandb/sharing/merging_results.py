@@ -19,7 +19,7 @@ from gandb.sharing.merging_rows import STATED, Rows
 from gandb.sharing.portable import importable
 from gandb.sharing.verifying import pieces, table_named, table_of
 from gandb.store import Transaction
-from gandb.store.merge import _chosen as chosen
+from gandb.store.merge import chosen
 from gandb.tasks import candidates, generation, novelty, structure_novelty, training
 from gandb.tasks.generation import novelty_recipe
 from gandb.validation.charge import CNEN

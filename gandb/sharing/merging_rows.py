@@ -22,7 +22,7 @@ from gandb.sharing.verifying import pieces, table_named
 from gandb.sharing.verifying_values import ids_of, shown
 from gandb.store import Transaction
 from gandb.store.bulk import fetch, ids_from_text
-from gandb.store.merge import _chosen as chosen
+from gandb.store.merge import chosen
 from gandb.tasks.keys import key_recipe
 from gandb.tasks.rows import cnen_recipes, merge_all_compositions
 from gandb.validation.charge import CNEN, check_all
@@ -221,7 +221,7 @@ class Rows:
         count = sa.select(sa.func.count())
         structures = self._tx.connection.scalar(count.select_from(tables.structure)) or 0
         if self._dry_run:
-            structures += self._n_new("structure")
+            structures += self._reporter.n_new("structure")
         keyed = self._tx.connection.scalar(
             count.select_from(key).where(
                 key.c.recipe_id == key_recipe()["id"], key.c.error.is_not(None)
@@ -229,24 +229,13 @@ class Rows:
         )
         grouped = self._tx.connection.scalar(count.select_from(member).where(member.c.standard))
         if self._dry_run:
-            grouped = (grouped or 0) + self._n_new("material_member")
+            grouped = (grouped or 0) + self._reporter.n_new("material_member")
         return max(0, structures - (keyed or 0) - (grouped or 0))
-
-    def _n_new(self, name: str) -> int:
-        report = self._reporter._tables.get(name)
-        return report.new if report else 0
 
     # --- entries -------------------------------------------------------------------------
 
     def take_entries(self) -> None:
         """Take in snapshots, entries, their other ids, and which snapshot holds which."""
-
-        def dated(rows: pa.Table) -> pa.Table:
-            if rows.num_columns == 1:
-                return rows
-            moment = pa.array([now()] * rows.num_rows, pa.timestamp("us"))
-            return rows.append_column("imported_at", moment)
-
         self._take_dated("source_snapshot", "imported_at")
         own = tables.entry
         keys = [importable(own.columns, p) for p in pieces(self._bundle, "entry", ["id"])]

@@ -204,7 +204,13 @@ _FACTS: dict[str, Sequence[tuple[str, str]]] = {
             "SELECT x.structure_id FROM structure_key AS x JOIN structure AS s "
             "ON s.id = x.structure_id WHERE s.composition_id <> x.composition_id "
             "OR x.n_reduced > s.n_sites",
-        )
+        ),
+        (
+            "its reduced cell has another volume per site than its structure",
+            "SELECT x.structure_id FROM structure_key AS x JOIN structure AS s "
+            "ON s.id = x.structure_id "
+            "WHERE abs(x.volume_per_site * s.n_sites - s.volume) > 0.01 * s.volume",
+        ),
     ],
     "comparison": [
         (

@@ -70,7 +70,7 @@ class Merger:
             InputError: a text holds a NUL character, which PostgreSQL cannot keep.
         """
         new = self.fresh(table, pieces())
-        self.append_all(table, int(new.sum()), _chosen(pieces(), new))
+        self.append_all(table, int(new.sum()), chosen(pieces(), new))
         return int(new.sum())
 
     def fresh(self, table: sa.Table, pieces: Iterable[pa.Table]) -> np.ndarray:
@@ -257,7 +257,7 @@ def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([chunk.storage for chunk in column.chunks], pa.binary(16))
 
 
-def _chosen(pieces: Iterable[pa.Table], mask: np.ndarray) -> Iterator[pa.Table]:
+def chosen(pieces: Iterable[pa.Table], mask: np.ndarray) -> Iterator[pa.Table]:
     """Yield the rows of pieces for which ``mask``, bool (n,), is set; n rows in all."""
     begin = 0
     for piece in pieces:

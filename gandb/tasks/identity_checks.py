@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from gandb.core.errors import InputError
 from gandb.identity.cells import Reduced
 from gandb.schema.tables import (
+    bundle,
     candidate,
     candidate_novelty,
     comparison,
@@ -131,12 +132,15 @@ def components(n: int, pairs: np.ndarray) -> np.ndarray:
 def _verify_novelty(connection: sa.Connection) -> Iterator[dict[str, Any]]:
     own = candidate_novelty.c
     named = own.level.in_([KNOWN, SUBSTITUTION])
-    judged = sa.and_(
-        own.level.between(0, len(GRADES) - 1),
-        own.error.is_(None),
-        own.representative_id.is_not(None),
-        named == own.reference_structure_id.is_not(None),
+    told = sa.and_(
+        own.representative_id.is_not(None), named == own.reference_structure_id.is_not(None)
     )
+    # What others shared without the data that it was compared with names no structure of it.
+    cut = sa.and_(
+        sa.exists(sa.select(sa.literal(1)).select_from(bundle)),
+        sa.or_(named, own.reference_structure_id.is_(None)),
+    )
+    judged = sa.and_(own.level.between(0, len(GRADES) - 1), own.error.is_(None), sa.or_(told, cut))
     failed = sa.and_(
         own.level.is_(None),
         own.error.is_not(None),
