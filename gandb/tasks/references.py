@@ -54,8 +54,15 @@ def reference_spec(store: Store, checkpoint: data.Checkpoint, text: str) -> dict
 
     Raises:
         NotFoundError: there is no such thing.
-        UsageError: it has no training split, or it is the checkpoint itself.
+        UsageError: it has no such split, or it is the checkpoint itself.
     """
+    name, colon, split = text.partition(":")
+    if colon and name in (ENTRIES, TRAINING, EARLIER):
+        raise UsageError(
+            f"{name} has no split {split!r}: name a dataset version, NAME@NUMBER:SPLIT"
+        )
+    if colon and "@" in name and split not in SPLITS:
+        raise UsageError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
     if text == ENTRIES:
         with store.read() as connection:
             found = connection.scalars(sa.select(tables.source_snapshot.c.id)).all()
@@ -71,8 +78,7 @@ def reference_spec(store: Store, checkpoint: data.Checkpoint, text: str) -> dict
         return {"version": str(checkpoint.dataset_version_id), "split": "train"}
     if text == EARLIER:
         return {"jobs": _earlier(store, generation_jobs(store, checkpoint))}
-    if "@" in text and text.split(":")[-1] in SPLITS:
-        name, _, split = text.rpartition(":")
+    if "@" in name and colon:
         return {"version": str(resolve(store, name).id), "split": split}
     if "@" in text and ":" not in text:
         return {"version": str(resolve(store, text).id), "split": None}

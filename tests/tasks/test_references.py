@@ -121,6 +121,10 @@ def test_what_is_not_there_is_refused(store: Store, tmp_path: Path) -> None:
     own = find_checkpoint(store, "second")
     with refused(UsageError, "second is an external model", "--against NAME@NUMBER"):
         reference_spec(store, own, "training")
+    with refused(UsageError, "entries has no split 'train'", "NAME@NUMBER:SPLIT"):
+        reference_spec(store, own, "entries:train")
+    with refused(UsageError, "no split 'trian'", "train"):
+        reference_spec(store, own, "d@1:trian")
     with refused(NotFoundError, "no dataset named 'e'", "known: d"):
         reference_spec(store, own, "e@1")
     with refused(NotFoundError, "d@9", "known: d@2, d@1"):
