@@ -39,7 +39,7 @@ from gandb.sharing.selection import Selection
 from gandb.sharing.selection_rows import Closure
 from gandb.store import Store
 
-MEMORY = 700
+MEMORY = 500
 """MB that an embedded database may take while it sorts; the rest goes to disk."""
 
 Told = Callable[[int], None]
