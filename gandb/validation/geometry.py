@@ -44,6 +44,7 @@ REASONS: tuple[str, ...] = (
     "above the bounds",
     "an atom without neighbours",
     "another space group",
+    "charges do not balance",
     "no cell",
     "coordinates not finite",
     "no atoms",
@@ -51,14 +52,19 @@ REASONS: tuple[str, ...] = (
     "an element without a radius",
     "no space group found",
     "no space group asked for",
+    "an element without bond valence parameters",
+    "no bonds between ions",
 )
 """Word for each reason code; 0 passes, and those from "no cell" on are errors."""
 
-_CODES = {word: code for code, word in enumerate(REASONS)}
-_FIRST_ERROR = _CODES["no cell"]
-_OF_KERNEL = np.array(
-    [0, _CODES["no cell"], _CODES["coordinates not finite"], _CODES["no atoms"]], np.uint8
+CODES: Mapping[str, int] = {word: code for code, word in enumerate(REASONS)}
+"""Code of each reason."""
+
+_FIRST_ERROR = CODES["no cell"]
+OF_KERNEL = np.array(
+    [0, CODES["no cell"], CODES["coordinates not finite"], CODES["no atoms"]], np.uint8
 )
+"""Reason of each code of the kernels."""
 _PART = 256  # crystals that a thread takes at once
 
 
@@ -194,7 +200,7 @@ class Outcome:
     def tally(self) -> dict[str, int]:
         """Count the crystals per reason, in words; reasons that do not occur are left out."""
         times = np.bincount(self.reason, minlength=len(REASONS))
-        return {word: int(times[code]) for word, code in _CODES.items() if times[code]}
+        return {word: int(times[code]) for word, code in CODES.items() if times[code]}
 
 
 def structural_validity(
@@ -224,10 +230,10 @@ def structural_validity(
     )
     halves = np.full(len(sites.atomic_numbers), 0.5)
     found = _closest(sites, halves, self_images, threads)
-    reason = _OF_KERNEL[found[:, 4].astype(np.int64)]
+    reason = OF_KERNEL[found[:, 4].astype(np.int64)]
     judged = reason == 0
-    reason[judged & (found[:, 3] < min_volume)] = _CODES["volume too small"]
-    reason[judged & (found[:, 0] < min_distance)] = _CODES["atoms too near"]
+    reason[judged & (found[:, 3] < min_volume)] = CODES["volume too small"]
+    reason[judged & (found[:, 0] < min_distance)] = CODES["atoms too near"]
     return _outcome(check, np.where(np.isfinite(found[:, 0]), found[:, 0], np.nan), reason)
 
 
@@ -245,9 +251,9 @@ def radius_distances(
     check = Check("radius_distances", "1", {"share_of_radii": share, "radii": radii}, "")
     sizes, reason = _sizes(sites, radii)
     found = _closest(sites, sizes, True, threads)
-    reason = np.where(found[:, 4] > 0, _OF_KERNEL[found[:, 4].astype(np.int64)], reason)
+    reason = np.where(found[:, 4] > 0, OF_KERNEL[found[:, 4].astype(np.int64)], reason)
     value = np.where((reason == 0) & np.isfinite(found[:, 0]), found[:, 0], np.nan)
-    reason[(reason == 0) & ~(value > share)] = _CODES["atoms too near"]
+    reason[(reason == 0) & ~(value > share)] = CODES["atoms too near"]
     return _outcome(check, value, reason)
 
 
@@ -322,7 +328,7 @@ def coordination(
     value[filled] = np.minimum.reduceat(counts, sites.offsets[:-1][filled]) if len(counts) else 0
     value[reason > 0] = np.nan
     reason = reason.copy()
-    reason[value < 1] = _CODES["an atom without neighbours"]
+    reason[value < 1] = CODES["an atom without neighbours"]
     return _outcome(Check("coordination", "1", parameters, "neighbours"), value, reason)
 
 
@@ -343,8 +349,8 @@ def coordination_numbers(
     counts = np.zeros(len(sizes), np.int64)
     codes = np.zeros(len(sites), np.uint8)
     given = sites.lengths, sites.angles, sites.offsets, sites.frac_coords, sizes * reach
-    _in_parts(len(sites), threads, lambda i, j: kernels.neighbours(i, j, *given, counts, codes))
-    reason = np.where(codes > 0, _OF_KERNEL[codes], reason)
+    in_parts(len(sites), threads, lambda i, j: kernels.neighbours(i, j, *given, counts, codes))
+    reason = np.where(codes > 0, OF_KERNEL[codes], reason)
     counts[np.repeat(reason > 0, np.diff(sites.offsets))] = 0
     return counts, reason
 
@@ -370,17 +376,17 @@ def space_group_found(
     reason = np.zeros(len(crystals), np.uint8)
     for row, (record, number) in enumerate(zip(crystals, requested, strict=True)):
         if record is None:
-            reason[row] = _CODES["no cell"]
+            reason[row] = CODES["no cell"]
             continue
         try:
             value[row] = find_dataset(record, symprec).number
         except SymmetryError:
-            reason[row] = _CODES["no space group found"]
+            reason[row] = CODES["no space group found"]
             continue
         if not 1 <= number <= 230:
-            reason[row] = _CODES["no space group asked for"]
+            reason[row] = CODES["no space group asked for"]
         elif value[row] != number:
-            reason[row] = _CODES["another space group"]
+            reason[row] = CODES["another space group"]
     return _outcome(check, value, reason)
 
 
@@ -396,8 +402,8 @@ def _bounded(
 ) -> Outcome:
     reason = reason.copy()
     value = np.where(reason > 0, np.nan, value)
-    reason[value < least] = _CODES["below the bounds"]
-    reason[value > most] = _CODES["above the bounds"]
+    reason[value < least] = CODES["below the bounds"]
+    reason[value > most] = CODES["above the bounds"]
     return _outcome(check, value, reason)
 
 
@@ -414,8 +420,8 @@ def _volumes(sites: Sites) -> tuple[np.ndarray, np.ndarray]:
         cosines = np.where(sites.angles == 90.0, 0.0, np.cos(np.radians(sites.angles)))
         flat = 1.0 - (cosines**2).sum(axis=1) + 2.0 * cosines.prod(axis=1)
         volume = sites.lengths.prod(axis=1) * np.sqrt(np.maximum(flat, 0.0))
-    reason = np.where(usable & (volume > 0), 0, _CODES["no cell"]).astype(np.uint8)
-    reason[(reason == 0) & (np.diff(sites.offsets) == 0)] = _CODES["no atoms"]
+    reason = np.where(usable & (volume > 0), 0, CODES["no cell"]).astype(np.uint8)
+    reason[(reason == 0) & (np.diff(sites.offsets) == 0)] = CODES["no atoms"]
     return volume, reason
 
 
@@ -429,18 +435,18 @@ def _sizes(sites: Sites, radii: str) -> tuple[np.ndarray, np.ndarray]:
         (np.isnan(sizes), "an element without a radius"),
         (sites.atomic_numbers == 0, "disordered"),
     ):
-        reason[_sums(sites, missing) > 0] = _CODES[word]
+        reason[_sums(sites, missing) > 0] = CODES[word]
     return np.where(np.isnan(sizes), 1.0, sizes), reason
 
 
 def _closest(sites: Sites, sizes: np.ndarray, self_images: bool, threads: int) -> np.ndarray:
     found = np.empty((len(sites), 5))
     given = sites.lengths, sites.angles, sites.offsets, sites.frac_coords, sizes, self_images
-    _in_parts(len(sites), threads, lambda i, j: kernels.closest(i, j, *given, found))
+    in_parts(len(sites), threads, lambda i, j: kernels.closest(i, j, *given, found))
     return found
 
 
-def _in_parts(n: int, threads: int, work: Callable[[int, int], None]) -> None:
+def in_parts(n: int, threads: int, work: Callable[[int, int], None]) -> None:
     """Work on ranges of crystals, several at once; 0 threads are as many as there are cores."""
     threads = threads or len(os.sched_getaffinity(0))
     parts = [(i, min(i + _PART, n)) for i in range(0, n, _PART)]

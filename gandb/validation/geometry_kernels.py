@@ -201,3 +201,57 @@ def neighbours(start, stop, lengths, angles, offsets, coords, sizes, counts, cod
                                 counts[begin + a] += 1
                                 if a != b:
                                     counts[begin + b] += 1
+
+
+@njit(cache=True, nogil=True)
+def bond_valences(
+    start, stop, lengths, angles, offsets, coords, kinds, strengths, reach, scale, softness, sums,
+    codes,
+):  # fmt: skip
+    """Add up the valences of the bonds of every atom.
+
+    Args:
+        start: first crystal to judge.
+        stop: end of them.
+        lengths: (n, 3), Å.
+        angles: (n, 3), degrees.
+        offsets: (n + 1,).
+        coords: (m, 3), fractional.
+        kinds: (m,), kind of each atom.
+        strengths: (k, k, 2), of two kinds: length of a bond of valence 1, Å, NaN where none forms,
+            and the sign of the valence for the first.
+        reach: longest bond, Å.
+        scale: what distances are multiplied by.
+        softness: Å, over which a valence falls to 1/e.
+        sums: float64 (m,), zeros; written.
+        codes: (n,), written.
+    """
+    for i in range(start, stop):
+        begin, end = offsets[i], offsets[i + 1]
+        metric, heights, sites, _, code = reduced(lengths[i], angles[i], coords[begin:end])
+        if code == JUDGED and begin == end:
+            code = NO_SITES
+        if code == JUDGED and reach > 50.0 * min(heights[0], heights[1], heights[2]):
+            code = NO_CELL
+        codes[i] = code
+        if code != JUDGED:
+            continue
+        wide, deep, high = reach / heights[0], reach / heights[1], reach / heights[2]
+        for a in range(end - begin):
+            for b in range(a + 1, end - begin):
+                one, two = kinds[begin + a], kinds[begin + b]
+                length = strengths[one, two, 0]
+                if math.isnan(length):
+                    continue
+                x = sites[b, 0] - sites[a, 0]
+                y = sites[b, 1] - sites[a, 1]
+                z = sites[b, 2] - sites[a, 2]
+                total = 0.0
+                for u in range(math.ceil(-wide - x), math.floor(wide - x) + 1):
+                    for v in range(math.ceil(-deep - y), math.floor(deep - y) + 1):
+                        for w in range(math.ceil(-high - z), math.floor(high - z) + 1):
+                            far = square(metric, x + u, y + v, z + w)
+                            if far <= reach * reach:
+                                total += math.exp((length - math.sqrt(far) * scale) / softness)
+                sums[begin + a] += total * strengths[one, two, 1]
+                sums[begin + b] += total * strengths[two, one, 1]
