@@ -1,9 +1,9 @@
 """A whole store in one file, and back, on the same engine or the other.
 
 The file is a plain tar: ``manifest.json`` first (format, schema revision, and for every other
-member its size, SHA-256 and number of rows), then ``tables/NAME.parquet`` and ``blobs/SHA256``. Ids
-are text there, JSON and lists too, so that any program can read it. Everything is checked against
-the manifest before a store is made.
+member its size, SHA-256 and number of rows), then ``tables/NAME.parquet`` and ``blobs/SHA256``, the
+tables as `gandb.sharing.portable` writes them. Everything is checked against the manifest before a
+store is made.
 """
 
 from __future__ import annotations
@@ -13,27 +13,25 @@ import json
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from gandb import __version__
-from gandb.core.compositions import uuid_array
 from gandb.core.config import Settings
 from gandb.core.errors import InputError, RevisionError, StoreError
 from gandb.schema.revision import HEAD
 from gandb.schema.tables import metadata, setting
+from gandb.sharing.portable import importable, portable_schema, rows_of, write_parquet
 from gandb.store import Store
-from gandb.store.bulk import ids_from_text
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""Formats that can be read; in the first, lists and blobs were text."""
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 64 << 20
 _TABLE = re.compile(r"tables/([a-z_]+)\.parquet")
@@ -93,12 +91,9 @@ def _gather(store: Store, folder: Path) -> dict[str, tuple[Path, dict[str, Any]]
     with store.read() as connection:
         for table in _TABLES:
             path = folder / f"{table.name}.parquet"
-            schema = _portable_schema(table)
-            rows = 0
-            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-                for batch in _stream(connection, table, schema, folder):
-                    writer.write_batch(batch)
-                    rows += batch.num_rows
+            columns, keys = list(table.columns), [c.name for c in table.primary_key.columns]
+            pieces = rows_of(connection, columns, f"SELECT * FROM {table.name}", keys, folder)
+            rows = write_parquet(path, portable_schema(columns), pieces)
             members[f"tables/{table.name}.parquet"] = (path, {**_facts(path), "rows": rows})
         blobs = [r[0] for r in connection.execute(sa.text("SELECT sha256 FROM blob"))]
     for sha256 in sorted(blobs):
@@ -120,76 +115,6 @@ def _anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
     info.uname = info.gname = ""
     info.mode = 0o644
     return info
-
-
-def _portable_schema(table: sa.Table) -> pa.Schema:
-    return pa.schema([(c.name, _portable_type(c.type)) for c in table.columns])
-
-
-def _portable_type(type_: Any) -> pa.DataType:
-    if isinstance(type_, sa.DateTime):
-        return pa.timestamp("us")
-    if isinstance(type_, sa.Boolean):
-        return pa.bool_()
-    if isinstance(type_, sa.SmallInteger):
-        return pa.int16()
-    if isinstance(type_, sa.BigInteger):
-        return pa.int64()
-    if isinstance(type_, sa.Integer):
-        return pa.int32()
-    if isinstance(type_, sa.LargeBinary):
-        return pa.string()  # hexadecimal
-    return pa.float64() if isinstance(type_, sa.Float) else pa.string()
-
-
-def _stream(
-    connection: sa.Connection, table: sa.Table, schema: pa.Schema, folder: Path
-) -> Iterator[pa.RecordBatch]:
-    """Yield a table in batches: ids, JSON, lists and moments as text on both engines."""
-    quote = connection.dialect.identifier_preparer.quote
-    chosen = []
-    for column in table.columns:
-        name = quote(column.name)
-        if isinstance(column.type, sa.ARRAY):
-            chosen.append(f"array_to_string({name}, '{_LIST_SEPARATOR}') AS {name}")
-        elif isinstance(column.type, sa.LargeBinary):
-            hexed = (
-                f"hex({name})" if connection.dialect.name == "duckdb" else f"encode({name}, 'hex')"
-            )
-            chosen.append(f"lower({hexed}) AS {name}")
-        elif isinstance(column.type, (sa.Uuid, sa.JSON)):
-            chosen.append(f"CAST({name} AS TEXT) AS {name}")
-        else:
-            chosen.append(name)
-    keys = ", ".join(quote(c.name) for c in table.primary_key.columns)
-    sql = f"SELECT {', '.join(chosen)} FROM {quote(table.name)} ORDER BY {keys}"
-    driver: Any = connection.connection.driver_connection
-    if connection.dialect.name == "duckdb":
-        for batch in driver.execute(sql).to_arrow_reader(_ROWS):
-            yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
-        return
-    spill = folder / "copy.csv"
-    with (
-        spill.open("wb") as out,
-        driver.cursor() as cursor,
-        cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv)") as source,
-    ):
-        for part in source:
-            out.write(bytes(part))
-    if spill.stat().st_size:
-        options = pa_csv.ConvertOptions(
-            column_types=schema,
-            true_values=["t"],
-            false_values=["f"],
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        )
-        names = pa_csv.ReadOptions(column_names=schema.names)
-        parse = pa_csv.ParseOptions(newlines_in_values=True)
-        with pa_csv.open_csv(spill, names, parse, options) as reader:
-            yield from reader
-    spill.unlink()
 
 
 # --- reading -----------------------------------------------------------------------------
@@ -223,7 +148,8 @@ def restore_backup(
             for table in _TABLES:
                 path = folder / f"tables-{table.name}.parquet"
                 for batch in pq.ParquetFile(path).iter_batches(_ROWS):
-                    rows += tx.merge(table, _importable(table, batch))
+                    portable = _portable(table, pa.Table.from_batches([batch]))
+                    rows += tx.merge(table, importable(table.columns, portable))
     return store, {"rows": rows, "blobs": n_blobs}
 
 
@@ -260,10 +186,10 @@ def _read_manifest(source: Path, handle: Any) -> dict[str, Any]:
         revision, form = str(manifest["revision"]), manifest["format"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{source} is no gandb backup: its manifest is damaged") from error
-    if form != FORMAT or revision != HEAD:
+    if form not in READABLE or revision != HEAD:
         raise RevisionError(
             f"{source} has backup format {form} and schema revision {revision}; this gandb reads "
-            f"{FORMAT} and {HEAD}: restore it with the gandb that wrote it "
+            f"format {FORMAT} and revision {HEAD}: restore it with the gandb that wrote it "
             f"({manifest.get('gandb')}), upgrade that store, and back it up again"
         )
     tables = {m[1] for m in map(_TABLE.fullmatch, members) if m}
@@ -282,32 +208,18 @@ def _extract(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> Non
             out.write(chunk)
 
 
-def _importable(table: sa.Table, batch: pa.RecordBatch) -> pa.Table:
-    """Turn portable columns back into those that a merge takes."""
-    columns = {}
-    for column in table.columns:
-        values = batch.column(column.name)
-        if isinstance(column.type, sa.Uuid):
-            values = _uuids(values)
-        elif isinstance(column.type, sa.LargeBinary):
+def _portable(table: sa.Table, rows: pa.Table) -> pa.Table:
+    """Read lists and blobs of the first format, in which they were text."""
+    for place, column in enumerate(table.columns):
+        values = rows.column(column.name)
+        if not pa.types.is_string(values.type):
+            continue
+        if isinstance(column.type, sa.LargeBinary):
             blobs = [None if v is None else bytes.fromhex(v) for v in values.to_pylist()]
-            values = pa.array(blobs, pa.binary())
+            rows = rows.set_column(place, column.name, pa.array(blobs, pa.binary()))
         elif isinstance(column.type, sa.ARRAY):
-            values = pc.split_pattern(values, _LIST_SEPARATOR)
+            lists = pc.split_pattern(values, _LIST_SEPARATOR)
             if isinstance(column.type.item_type, sa.Float):
-                values = values.cast(pa.list_(pa.float64()))
-        columns[column.name] = values
-    return pa.table(columns)
-
-
-def _uuids(texts: pa.StringArray) -> pa.Array:
-    if not texts.null_count:
-        return uuid_array(ids_from_text(pa.chunked_array([texts])))
-    present = ids_from_text(pa.chunked_array([texts.drop_null()]))
-    raw = np.zeros((len(texts), 16), np.uint8)
-    raw[np.asarray(texts.is_valid())] = present
-    storage = pa.array(
-        [bytes(r) if ok else None for r, ok in zip(raw, texts.is_valid().to_pylist(), strict=True)],
-        pa.binary(16),
-    )
-    return pa.ExtensionArray.from_storage(pa.uuid(), storage)
+                lists = lists.cast(pa.list_(pa.float64()))
+            rows = rows.set_column(place, column.name, lists)
+    return rows

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
@@ -162,6 +165,40 @@ def test_a_truncated_backup_makes_no_store(backup: Path, tmp_path: Path) -> None
     with pytest.raises(InputError):
         restore_backup(tmp_path / "cut.tar", Settings(store=str(tmp_path / "store")))
     assert not (tmp_path / "store").exists()
+
+
+def test_a_backup_of_the_first_format_is_read(filled: Filled, backup: Path, tmp_path: Path) -> None:
+    """There, lists were texts with commas and blobs were hexadecimal."""
+    head, *rest = members(backup)
+    manifest = json.loads(head[1])
+    manifest["format"] = 1
+    older = []
+    for name, data in rest:
+        if name.endswith(".parquet"):
+            out = io.BytesIO()
+            pq.write_table(_as_text(pq.read_table(io.BytesIO(data))), out)
+            data = out.getvalue()
+            manifest["members"][name] |= {
+                "size": len(data), "sha256": hashlib.sha256(data).hexdigest()
+            }  # fmt: skip
+        older.append((name, data))
+    content = [(head[0], json.dumps(manifest).encode()), *older]
+    old = pack(tmp_path / "old.tar", content)
+    again, _ = restore_backup(old, Settings(store=str(tmp_path / "store")))
+    assert rows_of(again) == rows_of(filled.store)
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    for place, field in enumerate(table.schema):
+        values = table.column(place).to_pylist()
+        if pa.types.is_list(field.type):
+            texts = [None if v is None else ",".join(map(str, v)) for v in values]
+        elif pa.types.is_binary(field.type):
+            texts = [None if v is None else v.hex() for v in values]
+        else:
+            continue
+        table = table.set_column(place, field.name, pa.array(texts, pa.string()))
+    return table
 
 
 def test_a_newer_backup_is_refused(backup: Path, tmp_path: Path) -> None:
