@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
@@ -67,7 +68,7 @@ class Rows:
     """The rows of a query, kept in a file, sorted by their ids; see `keep_rows`."""
 
     table: pa.Table
-    order: Sequence[int]
+    order: np.ndarray
 
     def __len__(self) -> int:
         return len(self.order)
@@ -79,10 +80,11 @@ class Rows:
             NotFoundError: the query names a structure that the store does not hold.
         """
         used: dict[str, int] = {}
-        for start in range(0, len(self.order), _AT_A_TIME):
-            rows = self._rows(start)
-            if start and rows and (again := self._before(start)) is not None:
-                rows = [row for row in rows if row != again]
+        start = 0
+        while start < len(self.order):
+            end = self._end(start)
+            rows = self._rows(start, end)
+            start = end
             found, entries = _fetched(store, rows)
             for row in rows:
                 own = row[STRUCTURE]
@@ -97,22 +99,28 @@ class Rows:
                     about = None
                 values = {k: v for k, v in row.items() if k != STRUCTURE and v is not None}
                 yield Item(name, own, found[own], values, about)
-            names = {r.get(CANDIDATE) or r.get(ENTRY) or r[STRUCTURE] for r in rows[-1:]}
-            used = {name: n for name, n in used.items() if name in names}
 
-    def _rows(self, start: int) -> list[dict[str, Any]]:
+    def _end(self, start: int) -> int:
+        """Return where some rows end, so that rows of the same ids stay together."""
+        end = min(start + _AT_A_TIME, len(self.order))
+        while end < len(self.order) and self._ids(end) == self._ids(end - 1):
+            end += 1
+        return end
+
+    def _ids(self, place: int) -> list[Any]:
+        row = int(self.order[place])
+        names = [name for name in _IDS if name in self.table.column_names]
+        return [self.table.column(name)[row].as_py() for name in names]
+
+    def _rows(self, start: int, end: int) -> list[dict[str, Any]]:
         """Return some rows as plain data, without repetitions."""
-        chosen = self.table.take(pa.array(self.order[start : start + _AT_A_TIME]))
+        chosen = self.table.take(pa.array(self.order[start:end]))
         rows = [{name: _plain(value) for name, value in row.items()} for row in chosen.to_pylist()]
         found: list[dict[str, Any]] = []
         for row in sorted(rows, key=_rank):
             if not found or row != found[-1]:
                 found.append(row)
         return found
-
-    def _before(self, start: int) -> dict[str, Any] | None:
-        rows = self._rows(max(0, start - _AT_A_TIME))
-        return rows[-1] if rows else None
 
 
 def _rank(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -153,7 +161,7 @@ def keep_rows(reader: ReadableStore, statement: str, spool: Path) -> Rows:
     keys = pa.table(texts)
     order = pc.sort_indices(keys, [(name, "ascending") for name in texts])
     stated = pc.is_valid(texts[STRUCTURE].take(order))
-    return Rows(table, order.filter(stated).to_pylist())
+    return Rows(table, order.filter(stated).to_numpy())
 
 
 def _is_number(type_: pa.DataType) -> bool:

@@ -170,7 +170,7 @@ def _checkpoints(connection: sa.Connection, ids: Sequence[str]) -> _Told:
         else:
             what = "" if row["role"] == "model" else f" ({row['role']})"
             label = f"{row['model']} {row['model_version']}{what}, seed {row['seed']}"
-            if row["iteration"]:
+            if row["role"] == "model":
                 label += f", {row['iteration']:,} iterations"
             label += f", weights sha256 {row['sha256'][:_SHA]}"
         told[own] = (label, _stated(row))
