@@ -220,6 +220,14 @@ published = sa.Table(
         nullable=True,
     ),
     column(
+        "record",
+        sa.LargeBinary(),
+        "Its structure as one value, see gandb.sharing.serving.packed; null on PostgreSQL, which "
+        "finds the structure itself as fast.",
+        provenance="gandb",
+        nullable=True,
+    ),
+    column(
         "reference_ids",
         TextList,
         "Which of the publication's sources state it.",

@@ -165,6 +165,7 @@ def upgrade() -> None:
         sa.Column("space_group_symbol", sa.Text(), nullable=True),
         *(sa.Column(name, sa.Double(), nullable=True) for name in _PROPERTIES),
         *(sa.Column(name, sa.Boolean(), nullable=True) for name in _VERDICTS),
+        sa.Column("record", sa.LargeBinary(), nullable=True),
         sa.Column("reference_ids", _TEXTS, nullable=False),
         _moment("last_modified"),
     )

@@ -37,6 +37,8 @@ WORKERS = 8
 _HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?")
 _VERSION = re.compile(r"v\d")
 _BEARER = re.compile(r"[Bb]earer +([\x21-\x7e]{1,200}) *")
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+"""What is answered here, if only by a refusal; Starlette refuses any other."""
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
@@ -80,7 +82,9 @@ def make_app(
         yield
         catalogue.close()
 
-    return Starlette(routes=[Route("/{path:path}", server.answer, methods=None)], lifespan=lifespan)
+    return Starlette(
+        routes=[Route("/{path:path}", server.answer, methods=list(_METHODS))], lifespan=lifespan
+    )
 
 
 class _Server:

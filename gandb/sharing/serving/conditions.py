@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import reduce
@@ -76,6 +77,9 @@ _SQL_TYPES: dict[Type, Any] = {
     Type.BOOLEAN: sa.Boolean(),
     Type.TIMESTAMP: sa.DateTime(),
 }
+
+_LOST_PLUS = re.compile(r" (?=:|$)")
+"""A plus sign of a species (``Fe3+``) that a client left unescaped, which URLs read as a space."""
 
 Locate = Callable[[Property], Any]
 """Gives the SQL expression of a property; what it needs besides the rows, it notes down."""
@@ -343,7 +347,10 @@ class Conditions:
             raise _mismatch(
                 f"{item.operator.value} is for strings, {found.name} has {type_.value}s"
             )
-        return self._constant(type_, item.value, found.name)
+        value = self._constant(type_, item.value, found.name)
+        if found.name == "species_at_sites" and item.operator is Operator.EQUAL:
+            return _LOST_PLUS.sub("+", value)
+        return value
 
     def _has_equal(self, found: Property, quantity: Quantity, values: list[Any]) -> Condition:
         if found.name == "elements" and self._duckdb:

@@ -12,8 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from gandb.core.crystals import Crystal
+from gandb.core.formula import parse_formula
 from gandb.core.species import parse_species
 from gandb.schema.tables import published
+from gandb.sharing.serving.packed import unpack
 from gandb.sharing.serving.properties import PREFIX, STRUCTURES, Origin, Property
 from gandb.sharing.serving.publishing import Publication
 from gandb.sharing.serving.queries import (
@@ -42,6 +44,8 @@ _RECORD = frozenset(
     }
 )
 """Properties for which the structure itself is read."""
+_DERIVED = frozenset({"elements", "elements_ratios"})
+"""Lists that the reduced formula says too, and sooner."""
 
 
 def crystal_attributes(crystal: Crystal) -> dict[str, Any]:
@@ -122,15 +126,24 @@ def resources(
     """
     if not ids:
         return []
-    columns = [p.column for p in wanted if p.origin is Origin.ROW]
+    names = {p.name for p in wanted}
+    columns = [p.column for p in wanted if p.origin is Origin.ROW and p.name not in _DERIVED]
     columns += [published.c.reference_ids, published.c.structure_id, published.c.ordered]
+    if names & _DERIVED:
+        columns.append(published.c.formula_reduced)
+    packed = session.kind == "duckdb" and bool(names & _RECORD)
+    if packed:
+        columns.append(published.c.record)
     found: dict[UUID, list[Mapping[Any, Any]]] = {}
     for row in session.rows(rows.details(ids, columns)):
         found.setdefault(row["id"], []).append(row)
-    names = {p.name for p in wanted}
     structures = list({r[0]["structure_id"] for r in found.values()})
     crystals: dict[str, dict[str, Any]] = {}
-    if names & _RECORD and structures:
+    if packed:
+        for several in found.values():
+            own = several[0]
+            crystals[str(own["structure_id"])] = crystal_attributes(unpack(own["record"]))
+    elif names & _RECORD and structures:
         for record in session.rows(structure_records(structures)):
             crystals[str(record["id"])] = crystal_attributes(crystal_of_row(dict(record)))
     kinds = {p.name: p.kind for p in publications}
@@ -180,6 +193,11 @@ def _value(of: _Gathered, wanted: Property) -> Any:
         return None
     if wanted.origin is Origin.FIXED:
         return wanted.column
+    if wanted.name in _DERIVED:
+        counts = parse_formula(of.row["formula_reduced"])
+        if wanted.name == "elements":
+            return list(counts)
+        return [n / sum(counts.values()) for n in counts.values()]
     if wanted.origin is Origin.ROW:
         value = of.row[wanted.column.name]
         if wanted.name == "last_modified":

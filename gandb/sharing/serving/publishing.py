@@ -36,12 +36,14 @@ from gandb.schema.tables import (
     structure,
 )
 from gandb.sharing.serving.formulas import adds_up, facts_of, spaced_symbol
+from gandb.sharing.serving.packed import pack_columns
 from gandb.store import Store, Transaction
 from gandb.store.bulk import fetch, ids_from_text
 from gandb.store.loading import loading
 from gandb.tasks.data import Checkpoint, find_checkpoint
 
 _DOI = re.compile(r"\b10\.\d{4,9}/[^\s\"<>,;]+[^\s\"<>,;.)]")
+_PACK = "gandb_pack_structure"
 _VERDICTS = ("cnen_strict", "cnen_default", "cnen_matgan")
 _FACTS = (
     "formula_reduced",
@@ -383,6 +385,7 @@ def _fill(
         "space_group_number": structure.c.space_group_number,
         "space_group_symbol": sa.case(symbols, value=symbol, else_=symbol) if symbols else symbol,
         **{verdict: composition.c[verdict] for verdict in _VERDICTS},
+        "record": _packed(connection),
         "reference_ids": references,
         "last_modified": first,
     }
@@ -398,6 +401,23 @@ def _fill(
         connection.exec_driver_sql("DROP TABLE published_before")
     if postgres:
         connection.exec_driver_sql("ANALYZE published")
+
+
+def _packed(connection: sa.Connection) -> Any:
+    """Return the structure as one value; see `gandb.sharing.serving.packed`."""
+    if connection.dialect.name != "duckdb":
+        return sa.null().cast(sa.LargeBinary)
+    driver: Any = connection.connection.driver_connection
+    types = ["DOUBLE"] * 7 + ["VARCHAR[]", "DOUBLE[]", "VARCHAR"]
+    driver.create_function(
+        _PACK, pack_columns, types, "BLOB", type="arrow", null_handling="special"
+    )
+    row = structure.c
+    cell = (row.a, row.b, row.c, row.alpha, row.beta, row.gamma, row.charge)
+    properties = sa.cast(row.site_properties, sa.Text)
+    return sa.Function(
+        _PACK, *cell, row.species, row.frac_coords, properties, type_=sa.LargeBinary()
+    )
 
 
 def _overlapping(connection: sa.Connection, name: str) -> list[str]:
