@@ -47,10 +47,13 @@ class Names:
         found = self._rows.get(table.name)
         if found is None:
             return None
-        plain = sorted(
-            ({k: _plain(v) for k, v in row.items()} for row in found),
-            key=lambda row: tuple(_sortable(row[k]) for k in table.key),
-        )
+        distinct = {
+            tuple(_sortable(_plain(row[k])) for k in table.key): {
+                k: _plain(v) for k, v in row.items()
+            }
+            for row in found
+        }
+        plain = [row for _, row in sorted(distinct.items(), key=lambda one: one[0])]
         return [pa.Table.from_pylist(plain, portable_schema(table.columns))]
 
     def references(self) -> list[str]:

@@ -26,7 +26,9 @@ GROUPS = {
     "matgan_2m": "tests.benchmarks.bench_matgan_2m",
     "matgan_quality": "tests.benchmarks.bench_matgan_quality",
     "partition": "tests.benchmarks.bench_partition",
+    "sharing": "tests.benchmarks.bench_sharing",
     "sql": "tests.benchmarks.bench_sql",
+    "serve": "tests.benchmarks.bench_serve",
     "structures": "tests.benchmarks.bench_structures",
 }
 """Group name to the module whose ``run(report)`` measures it."""
