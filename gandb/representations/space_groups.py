@@ -84,6 +84,23 @@ class SpaceGroup:
     def __len__(self) -> int:
         return len(self.rotations)
 
+    def affine(self, size: int | None = None) -> np.ndarray:
+        """Return the operations as affine matrices, float64 (size, 4, 4), to act on (x, y, z, 1).
+
+        Beyond the group's own they are zeros; PGCGM takes 192, as many as any group has.
+
+        Raises:
+            InputError: the group has more than ``size``.
+        """
+        count = len(self) if size is None else size
+        if count < len(self):
+            raise InputError(f"{self.symbol} has {len(self)} operations, more than {count}")
+        found = np.zeros((count, 4, 4))
+        found[: len(self), :3, :3] = self.rotations
+        found[: len(self), :3, 3] = self.translations
+        found[: len(self), 3, 3] = 1.0
+        return found
+
     def position(self, letter: str) -> WyckoffPosition:
         """Return a position by its letter.
 

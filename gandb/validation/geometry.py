@@ -55,7 +55,10 @@ REASONS: tuple[str, ...] = (
     "an element without bond valence parameters",
     "no bonds between ions",
 )
-"""Word for each reason code; 0 passes, and those from "no cell" on are errors."""
+"""Word for each reason code; 0 passes, and those from "no cell" on are errors.
+
+"no cell" has no volume, or is a thousand times as long as it is high.
+"""
 
 CODES: Mapping[str, int] = {word: code for code, word in enumerate(REASONS)}
 """Code of each reason."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from pymatgen.core.bond_valence import BVAnalyzer
 
 from gandb.core.crystals import Crystal
 from gandb.core.radii import COVALENT_RADIUS
@@ -19,6 +21,7 @@ from gandb.representations.asymmetric_unit import Merging, encode, expand
 from gandb.representations.pymatgen_structures import to_structure
 from gandb.sources.base import Reject
 from gandb.sources.reading import crystal_of, read_files
+from gandb.validation.bond_valence import bond_valence_balance
 from gandb.validation.geometry import (
     Sites,
     coordination_numbers,
@@ -119,6 +122,38 @@ def run(report: Callable[..., None]) -> None:
     report("geometry.density.rate", _rate(lambda: density(sites), n), "crystals/s", PEER, rate)
     wrong = np.abs(density(sites).value / theirs - 1) > CLOSE
     report("geometry.density.mismatches", int(wrong.sum()), f"of {n:,}", PEER)
+
+    few = [c for c in crystals if len(c) <= 40][: max(1, n // 10)]
+    analyser = BVAnalyzer()
+
+    def states() -> list[float]:
+        found = []
+        for record in few:
+            try:
+                found.append(float(max(analyser.get_valences(to_structure(record)))))
+            except ValueError:  # none balance
+                found.append(0.0)
+        return found
+
+    with warnings.catch_warnings():  # of elements without electronegativity
+        warnings.simplefilter("ignore")
+        theirs, rate = _once(states)
+    report(
+        "geometry.bond_valence.rate",
+        _rate(lambda: bond_valence_balance(few), len(few)),
+        "crystals/s",
+        f"{PEER}, BVAnalyzer",
+        rate,
+    )
+    balanced = bond_valence_balance(few)
+    ours = np.array([0.0 if s is None else float(s.max()) for s in balanced.states])
+    judged = ~balanced.outcome.errors
+    report(
+        "geometry.bond_valence.mismatches",
+        int((ours != theirs)[judged].sum()),
+        f"of {int(judged.sum()):,}",
+        PEER,
+    )
 
     started = time.perf_counter()
     units = encode(crystals).units

@@ -241,6 +241,22 @@ def test_cells_become_what_a_group_asks_for() -> None:
     assert (again[1] == angles).all()
 
 
+def test_affine_matrices_form_the_group() -> None:
+    group = space_group(194)
+    matrices = group.affine()
+    products = np.einsum("aij,bjk->abik", matrices, matrices).reshape(-1, 4, 4)
+    assert (products[:, 3] == [0, 0, 0, 1]).all()
+    assert as_set(products[:, :3, :3], products[:, :3, 3]) == as_set(
+        group.rotations, group.translations
+    )
+    padded = group.affine(192)
+    assert padded.shape == (192, 4, 4)
+    assert (padded[: len(group)] == matrices).all()
+    assert not padded[len(group) :].any()
+    with pytest.raises(InputError, match="192 operations"):
+        space_group(225).affine(48)
+
+
 @pytest.mark.parametrize("number", [0, 231, -1])
 def test_other_numbers_are_refused(number: int) -> None:
     with pytest.raises(InputError, match="1 to 230"):
