@@ -7,10 +7,11 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from gandb.datasets.splits import SPLITS
-from gandb.schema.tables import dataset_base
+from gandb.schema.tables import dataset_base, dataset_change
 
 _CODE = " ".join(f"WHEN '{name}' THEN {code}" for code, name in enumerate(SPLITS))
-_NAMES = "ARRAY[" + ", ".join(f"'{name}'" for name in SPLITS) + "]"
+_NAMES = " ".join(f"WHEN {code} THEN '{name}'" for code, name in enumerate(SPLITS))
+_FEW = 0.05
 
 
 def literal(own: UUID) -> str:
@@ -18,21 +19,19 @@ def literal(own: UUID) -> str:
     return f"CAST('{own}' AS UUID)"
 
 
-def state_of(connection: sa.Connection, before: UUID, after: UUID, only: str | None = None) -> str:
+def state_of(connection: sa.Connection, before: UUID, after: UUID) -> str:
     """Return the common table expressions that end in ``state``: who is a member of which.
 
     A row of ``state`` is an entry that is a member of either: ``entry_id``, ``was`` and ``now`` (1
-    or 0), ``split_before`` and ``split_after`` (null where it is no member). Where the two are
-    stored as one chain, only entries that may differ are looked at, and all entries of the same
-    compositions, so that what is said of a composition is true.
+    or 0), ``split_before`` and ``split_after`` (null where it is no member), ``composition_id`` and
+    ``structure_id``. Where the two share most of their chains, only entries that may differ are
+    looked at, and all entries of the same compositions, so that what is said of those is true.
 
     Args:
         connection: an open transaction.
         before: a version with members.
         after: another one.
-        only: a query for the ids of entries to look at, instead.
     """
-    one, other = _bases(connection, before), _bases(connection, after)
     ctes = [
         f"""bases AS (
     SELECT b.base_id,
@@ -50,7 +49,7 @@ def state_of(connection: sa.Connection, before: UUID, after: UUID, only: str | N
 )""",
     ]
     chosen = ""
-    if only is None and before != after and one & other:
+    if before != after and _few_differ(connection, before, after):
         ctes.append(
             """touched AS MATERIALIZED (
     SELECT n.id
@@ -64,9 +63,7 @@ def state_of(connection: sa.Connection, before: UUID, after: UUID, only: str | N
     )
 )"""
         )
-        only = "SELECT id FROM touched"
-    if only is not None:
-        chosen = f"\n    WHERE c.entry_id IN ({only})"
+        chosen = "\n    WHERE c.entry_id IN (SELECT id FROM touched)"
     code = f"s.length * {len(SPLITS)} + CASE c.split {_CODE} END"
     ctes.append(
         f"""sums AS (
@@ -82,7 +79,7 @@ def state_of(connection: sa.Connection, before: UUID, after: UUID, only: str | N
         f"""state AS MATERIALIZED (
     SELECT u.entry_id, u.was, u.now, {_named("was", "split_before")},
         {_named("now", "split_after")},
-        e.source, e.external_id, e.formula, e.composition_id, e.structure_id
+        e.composition_id, e.structure_id
     FROM sums AS u
     JOIN entry AS e ON e.id = u.entry_id
     WHERE u.was = 1 OR u.now = 1
@@ -92,10 +89,28 @@ def state_of(connection: sa.Connection, before: UUID, after: UUID, only: str | N
 
 
 def _named(flag: str, column: str) -> str:
-    name = f"({_NAMES})[mod(u.{column}, {len(SPLITS)}) + 1]"
+    name = f"CASE mod(u.{column}, {len(SPLITS)}) {_NAMES} END"
     return f"CASE WHEN u.{flag} = 1 THEN {name} END AS {column}"
 
 
-def _bases(connection: sa.Connection, version: UUID) -> set[UUID]:
-    query = sa.select(dataset_base.c.base_id).where(dataset_base.c.version_id == version)
-    return set(connection.scalars(query))
+def _few_differ(connection: sa.Connection, before: UUID, after: UUID) -> bool:
+    """Say whether most of what the chains of two versions hold, they share."""
+    one, other = (
+        set(
+            connection.scalars(
+                sa.select(dataset_base.c.base_id).where(dataset_base.c.version_id == version)
+            )
+        )
+        for version in (before, after)
+    )
+    if not one & other:
+        return False
+    held = dict.fromkeys(one | other, 0)
+    query = (
+        sa.select(dataset_change.c.version_id, sa.func.count())
+        .where(dataset_change.c.version_id.in_(held))
+        .group_by(dataset_change.c.version_id)
+    )
+    for version, n in connection.execute(query):
+        held[version] = n
+    return sum(held[v] for v in one ^ other) <= _FEW * sum(held.values())

@@ -22,6 +22,8 @@ from gandb.store import Store
 
 _GAINS = ("compositions", "materials", "structures")
 _PAIRED = (*PROPERTIES, "formula", "composition_id", "structure_id")
+_ORDER = 'source COLLATE "C", external_id COLLATE "C"'  # the same on both engines
+_PAIR_ORDER = 'p.source COLLATE "C", p.external_id COLLATE "C"'
 _KIND = "CASE WHEN was = now THEN 'moved' WHEN now = 1 THEN 'added' ELSE 'dropped' END"
 
 
@@ -146,11 +148,10 @@ def changed_entries(store: Store, before: Version, after: Version) -> pa.Table:
         store,
         before,
         after,
-        f"""
+        f"""{_CHANGED}
 SELECT {_KIND} AS change, source, external_id, formula, entry_id, split_before, split_after
-FROM state
-WHERE was <> now OR split_before <> split_after
-ORDER BY change, source, external_id, entry_id""",
+FROM changed
+ORDER BY change, {_ORDER}, entry_id""",
     )
 
 
@@ -173,7 +174,7 @@ def changed_properties(store: Store, before: Version, after: Version) -> pa.Tabl
         store,
         before,
         after,
-        f"{_PAIRS}\nSELECT * FROM (\n{parts}\n) AS c ORDER BY source, external_id, property",
+        f"{_PAIRS}\nSELECT * FROM (\n{parts}\n) AS c ORDER BY {_ORDER}, property",
     )
 
 
@@ -203,19 +204,28 @@ def _example(row: Any, kind: str) -> dict[str, Any]:
 
 # --- SQL ---------------------------------------------------------------------------------
 
-_PAIRS = """,
-renewed AS (
-    SELECT source, external_id,
-        max(CASE WHEN was = 1 THEN CAST(entry_id AS TEXT) END) AS dropped,
-        max(CASE WHEN now = 1 THEN CAST(entry_id AS TEXT) END) AS added
-    FROM state
-    WHERE was <> now AND external_id IS NOT NULL
-    GROUP BY source, external_id
-    HAVING sum(was) = 1 AND sum(now) = 1
+_CHANGED = """,
+changed AS MATERIALIZED (
+    SELECT s.entry_id, s.was, s.now, s.split_before, s.split_after,
+        e.source, e.external_id, e.formula
+    FROM state AS s
+    JOIN entry AS e ON e.id = s.entry_id
+    WHERE s.was <> s.now OR s.split_before <> s.split_after
+)"""
+
+_PAIRS = f"""{_CHANGED},
+renewed AS MATERIALIZED (
+    SELECT d.source, d.external_id, d.entry_id AS dropped, a.entry_id AS added
+    FROM changed AS d
+    JOIN changed AS a ON a.source = d.source AND a.external_id = d.external_id
+    WHERE d.was > d.now AND a.was < a.now
 ),
 pairs AS MATERIALIZED (
-    SELECT source, external_id, CAST(dropped AS UUID) AS dropped, CAST(added AS UUID) AS added
-    FROM renewed
+    SELECT r.source, r.external_id, r.dropped, r.added
+    FROM renewed AS r
+    JOIN (
+        SELECT source, external_id FROM renewed GROUP BY source, external_id HAVING count(*) = 1
+    ) AS o ON o.source = r.source AND o.external_id = r.external_id
 )"""
 """Entries that went and came under one external id, one of each."""
 
@@ -247,23 +257,22 @@ def _summary(examples: int) -> str:
             f"SELECT * FROM (SELECT '{kind}', source, external_id, formula,"
             f" CAST(NULL AS DOUBLE PRECISION), CAST(NULL AS DOUBLE PRECISION), {split}"
             f" FROM changed WHERE {_KIND} = '{kind}'"
-            f" ORDER BY source, external_id, entry_id LIMIT {examples}) AS {kind}_"
+            f" ORDER BY {_ORDER}, entry_id LIMIT {examples}) AS {kind}_"
         )
     parts.append(
         "SELECT * FROM (SELECT 'moved', source, external_id, split_before,"
         " CAST(NULL AS DOUBLE PRECISION), CAST(NULL AS DOUBLE PRECISION), split_after"
         f" FROM changed WHERE {_KIND} = 'moved'"
-        f" ORDER BY source, external_id, entry_id LIMIT {examples}) AS moved_"
+        f" ORDER BY {_ORDER}, entry_id LIMIT {examples}) AS moved_"
     )
     parts += [
-        f"SELECT * FROM (SELECT 'changed', p.source, p.external_id, '{n}', d.{n}, a.{n}, {none}"
-        f" FROM pairs AS p {joined} WHERE d.{n} IS DISTINCT FROM a.{n}"
-        f" ORDER BY p.source, p.external_id LIMIT {examples}) AS changed_{n}"
+        "SELECT * FROM (SELECT 'changed', p.source, p.external_id,"
+        f" '{n}', d.{n}, a.{n}, {none} FROM pairs AS p {joined} WHERE d.{n} IS DISTINCT FROM a.{n}"
+        f" ORDER BY {_PAIR_ORDER} LIMIT {examples}) AS changed_{n}"
         for n in PROPERTIES
     ]
     return (
-        ",\nchanged AS (SELECT * FROM state WHERE was <> now OR split_before <> split_after),\n"
-        f"differences AS MATERIALIZED (SELECT {counts}, {most} FROM pairs AS p {joined})\n"
+        f",\ndifferences AS MATERIALIZED (SELECT {counts}, {most} FROM pairs AS p {joined})\n"
         + "\nUNION ALL\n".join(parts)
     )
 

@@ -21,6 +21,7 @@ GROUPS = {
     "cli": "tests.benchmarks.bench_cli",
     "cnen": "tests.benchmarks.bench_cnen",
     "geometry": "tests.benchmarks.bench_geometry",
+    "history": "tests.benchmarks.bench_history",
     "identity": "tests.benchmarks.bench_identity",
     "import": "tests.benchmarks.bench_import",
     "matgan_2m": "tests.benchmarks.bench_matgan_2m",

@@ -214,7 +214,8 @@ def test_work_may_be_left_to_a_worker(lab: str) -> None:
 REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("dataset", "show", "e@1"), 3, "no dataset named 'e'; known: d"),
     (("dataset", "show", "d@9"), 3, "no dataset version named 'd@9'; known: d@1"),
-    (("dataset", "show", "d@x"), 2, "write NAME@NUMBER"),
+    (("dataset", "show", "d@x"), 3, "d has no tags; versions are numbered, such as d@1"),
+    (("dataset", "show", "d@"), 2, "write NAME@NUMBER"),
     (("dataset", "create", "x", "--where", "gap > 1"), 6, "band_gap"),
     (("dataset", "create", "x", "--where", "band_gap > 1e9"), 2, "no entry was selected"),
     (("dataset", "create", "x"), 2, "--where SQL or by --from FILE"),

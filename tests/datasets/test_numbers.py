@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -170,11 +171,13 @@ def test_what_rests_on_a_version_is_named(store: Store) -> None:
         "id": content_id(Domain.JOB, b"2"), "kind": "structure_novelty", "spec": spec,
         "dataset_version_id": None,
     }  # fmt: skip
-    shown = {
-        c.name: "" if isinstance(c.type, sa.Text) else 0
+    empty = ((sa.ARRAY, []), (sa.JSON, {}), (sa.Text, ""), (sa.Integer, 0))
+    shown: dict[str, Any] = {
+        c.name: next((value for kind, value in empty if isinstance(c.type, kind)), None)
         for c in tables.publication.c
         if not c.nullable
-    } | {"name": "mp@1", "dataset_version_id": first.id, "public": True}
+    }
+    shown |= {"name": "mp@1", "dataset_version_id": first.id, "public": True}
     shown["created_at"] = dt.datetime(2026, 1, 1)
     with store.write() as tx:
         tx.execute(tables.job.insert(), job)
