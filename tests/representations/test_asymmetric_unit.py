@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
-from itertools import islice, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -29,29 +28,10 @@ from gandb.representations.asymmetric_unit import (
 from gandb.representations.pymatgen_structures import to_structure
 from gandb.representations.space_groups import constrain_cells, space_group
 from gandb.representations.standard_cells import SymmetryError, find_dataset, standard_cell
-from gandb.sources.base import Reject
-from gandb.sources.reading import crystal_of, read_files
-from tests.shared_data import SHARED, real
+from tests.real_crystals import real_crystals
+from tests.shared_data import real
 
 pytest.importorskip("moyopy")
-
-FILES = (
-    "mp-cifs.zip", "oqmd-cifs.zip", "aflow-cifs.zip", "alexandria-cifs.zip", "mp40-test.csv.gz",
-    "mp20-mini.csv.gz", "mp-flla-2015.csv.gz",
-)  # fmt: skip
-EACH = 45
-
-
-@cache
-def real_crystals() -> tuple[Crystal, ...]:
-    """Some structures of every real file."""
-    found: list[Crystal] = []
-    for name in FILES:
-        records = (
-            r for r in read_files([SHARED / "structures" / name]) if not isinstance(r, Reject)
-        )
-        found += [crystal_of(r.structure) for r in islice(records, EACH) if r.structure is not None]
-    return tuple(found)
 
 
 def gaps(one: Crystal, two: Crystal) -> float:

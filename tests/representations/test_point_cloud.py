@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-from itertools import islice, permutations
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -29,31 +28,16 @@ from gandb.representations.point_cloud import (
     translate,
 )
 from gandb.representations.pymatgen_structures import to_structure
-from gandb.sources.base import Reject
-from gandb.sources.reading import crystal_of, read_files
 from gandb.validation.symmetry import find_symmetry
-from tests.shared_data import SHARED, real
+from tests.real_crystals import real_crystals
+from tests.shared_data import real
 
-FILES = (
-    "mp-cifs.zip", "oqmd-cifs.zip", "aflow-cifs.zip", "alexandria-cifs.zip", "mp40-test.csv.gz",
-    "mp20-mini.csv.gz", "mp-flla-2015.csv.gz",
-)  # fmt: skip
 CUBIC = (90.0, 90.0, 90.0)
-
-
-@cache
-def real_crystals() -> tuple[Crystal, ...]:
-    found: list[Crystal] = []
-    for name in FILES:
-        records = read_files([SHARED / "structures" / name])
-        kept = (r for r in records if not isinstance(r, Reject) and r.structure is not None)
-        found += [crystal_of(r.structure) for r in islice(kept, 40)]  # type: ignore[arg-type]
-    return tuple(c for c in found if c.ordered)
 
 
 def by_system() -> dict[tuple[str, ...], list[Crystal]]:
     found: dict[tuple[str, ...], list[Crystal]] = {}
-    for record in real_crystals():
+    for record in (c for c in real_crystals() if c.ordered):
         found.setdefault(tuple(sorted(record.amounts)), []).append(record)
     return found
 

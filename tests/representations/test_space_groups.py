@@ -59,20 +59,20 @@ def fixing(group: SpaceGroup, point: np.ndarray) -> int:
     return int((np.abs(moved - np.rint(moved)).max(axis=1) < 1e-9).sum())
 
 
-@pytest.mark.parametrize("number", ALL)
-def test_operations_are_those_of_spglib_and_of_gemmi(number: int) -> None:
-    group = space_group(number)
-    ours = as_set(group.rotations, group.translations)
-    assert len(ours) == len(group)
-    stated = spglib.get_symmetry_from_database(HALLS[number])
-    assert stated is not None
-    assert ours == as_set(stated["rotations"], stated["translations"])
-    kind = spglib.get_spacegroup_type(HALLS[number])
-    assert kind is not None
-    found = gemmi.symops_from_hall(kind.hall_symbol)
-    turns = [np.array(op.rot) // gemmi.Op.DEN for op in found]
-    assert ours == as_set(np.array(turns), np.array([op.tran for op in found]) / gemmi.Op.DEN)
-    assert group.symbol == kind.international_short
+def test_operations_are_those_of_spglib_and_of_gemmi() -> None:
+    for number in ALL:
+        group = space_group(number)
+        ours = as_set(group.rotations, group.translations)
+        assert len(ours) == len(group)
+        stated = spglib.get_symmetry_from_database(HALLS[number])
+        assert stated is not None
+        assert ours == as_set(stated["rotations"], stated["translations"])
+        kind = spglib.get_spacegroup_type(HALLS[number])
+        assert kind is not None
+        found = gemmi.symops_from_hall(kind.hall_symbol)
+        turns = [np.array(op.rot) // gemmi.Op.DEN for op in found]
+        assert ours == as_set(np.array(turns), np.array([op.tran for op in found]) / gemmi.Op.DEN)
+        assert group.symbol == kind.international_short
 
 
 def test_the_identity_is_first() -> None:
@@ -88,41 +88,41 @@ def test_there_are_1731_positions() -> None:
     assert sum(len(space_group(number).positions) for number in ALL) == 1731
 
 
-@pytest.mark.parametrize("number", ALL)
-def test_a_position_has_its_multiplicity_and_symmetry(number: int) -> None:
-    group = space_group(number)
-    letters = "abcdefghijklmnopqrstuvwxyzA"
-    assert "".join(p.letter for p in group.positions) == letters[: len(group.positions)]
-    general = group.positions[-1]
-    assert (general.multiplicity, general.n_free) == (len(group), 3)
-    assert (general.projection == np.eye(3)).all()
-    for position in group.positions:
-        point = position.projection @ GENERIC + position.offset
-        # A point of it stays, has as many images as it says, and their orbit is no other's.
-        assert np.allclose(position.projection @ point + position.offset, point, atol=1e-12)
-        assert fixing(group, point) * position.multiplicity == len(group)
-        assert position.n_free == np.linalg.matrix_rank(position.projection)
-        assert position.n_free == sum(name in position.coordinates for name in "xyz")
+def test_a_position_has_its_multiplicity_and_symmetry() -> None:
+    for number in ALL:
+        group = space_group(number)
+        letters = "abcdefghijklmnopqrstuvwxyzA"
+        assert "".join(p.letter for p in group.positions) == letters[: len(group.positions)]
+        general = group.positions[-1]
+        assert (general.multiplicity, general.n_free) == (len(group), 3)
+        assert (general.projection == np.eye(3)).all()
+        for position in group.positions:
+            point = position.projection @ GENERIC + position.offset
+            # A point of it stays, has as many images as it says, and their orbit is no other's.
+            assert np.allclose(position.projection @ point + position.offset, point, atol=1e-12)
+            assert fixing(group, point) * position.multiplicity == len(group)
+            assert position.n_free == np.linalg.matrix_rank(position.projection)
+            assert position.n_free == sum(name in position.coordinates for name in "xyz")
 
 
-@pytest.mark.parametrize("number", ALL)
-def test_a_projection_takes_the_shortest_way(number: int) -> None:
+def test_a_projection_takes_the_shortest_way() -> None:
     """Whatever cell the group allows, the way to the position is at right angles to it."""
-    group = space_group(number)
-    rng = np.random.default_rng(number)
-    lengths, angles = constrain_cells(
-        np.array([number]), rng.uniform(4, 9, (1, 3)), rng.uniform(75, 105, (1, 3))
-    )
-    cosines = np.cos(np.radians(angles[0]))
-    metric = np.ones((3, 3))
-    for (i, j), value in zip([(1, 2), (0, 2), (0, 1)], cosines, strict=True):
-        metric[i, j] = metric[j, i] = value
-    metric *= np.outer(lengths[0], lengths[0])
-    for turn in group.rotations.astype(float):  # it is the group's cell, too
-        assert np.allclose(turn.T @ metric @ turn, metric, atol=1e-9)
-    for position in group.positions:
-        across = np.eye(3) - position.projection
-        assert np.allclose(across.T @ metric @ position.projection, 0, atol=1e-9)
+    for number in ALL:
+        group = space_group(number)
+        rng = np.random.default_rng(number)
+        lengths, angles = constrain_cells(
+            np.array([number]), rng.uniform(4, 9, (1, 3)), rng.uniform(75, 105, (1, 3))
+        )
+        cosines = np.cos(np.radians(angles[0]))
+        metric = np.ones((3, 3))
+        for (i, j), value in zip([(1, 2), (0, 2), (0, 1)], cosines, strict=True):
+            metric[i, j] = metric[j, i] = value
+        metric *= np.outer(lengths[0], lengths[0])
+        for turn in group.rotations.astype(float):  # it is the group's cell, too
+            assert np.allclose(turn.T @ metric @ turn, metric, atol=1e-9)
+        for position in group.positions:
+            across = np.eye(3) - position.projection
+            assert np.allclose(across.T @ metric @ position.projection, 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("number", [*range(1, 90, 11), 125, 141, 166, 167, 180, 194, 199, 214, 220])
@@ -148,7 +148,7 @@ def test_no_two_positions_are_one_and_none_is_missing(number: int) -> None:
         )
 
 
-@pytest.mark.parametrize("number", [2, 12, 15, 62, 74, 139, 166, 167, 180, 194, 216, 221, 225, 227])
+@pytest.mark.parametrize("number", [2, 15, 62, 139, 167, 180, 194, 216])
 def test_the_table_says_what_moyo_says(number: int) -> None:
     text = (resources.files("gandb.representations") / "wyckoff_positions.csv").read_text()
     stated = [row for row in csv.reader(text.splitlines()) if row[0] == str(number)]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-from functools import cache
 from importlib import resources
-from itertools import islice, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,6 @@ from gandb.core.crystals import Crystal, crystal
 from gandb.core.elements import ATOMIC_NUMBERS, SYMBOLS
 from gandb.core.errors import UsageError
 from gandb.representations.pymatgen_structures import to_structure
-from gandb.sources.base import Reject
-from gandb.sources.reading import crystal_of, read_files
 from gandb.validation import bond_valence as module
 from gandb.validation.bond_valence import (
     BondValence,
@@ -27,25 +24,19 @@ from gandb.validation.bond_valence import (
     bond_valence_sums,
 )
 from gandb.validation.geometry import REASONS, Sites
-from tests.shared_data import SHARED, real
+from tests.real_crystals import real_crystals
+from tests.shared_data import real
 
 pytest.importorskip("moyopy")
 theirs = pytest.importorskip("pymatgen.core.bond_valence")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
-FILES = ("mp-cifs.zip", "mp20-mini.csv.gz", "mp-flla-2015.csv.gz", "oqmd-cifs.zip")
 CUBIC = (90.0, 90.0, 90.0)
 FACES = [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)]
 
 
-@cache
-def real_crystals() -> tuple[Crystal, ...]:
-    found: list[Crystal] = []
-    for name in FILES:
-        records = read_files([SHARED / "structures" / name])
-        kept = (r for r in records if not isinstance(r, Reject) and r.structure is not None)
-        found += [crystal_of(r.structure) for r in islice(kept, 40)]  # type: ignore[arg-type]
-    return tuple(c for c in found if c.ordered and len(c) <= 30)
+def small_crystals() -> list[Crystal]:
+    return [c for c in real_crystals() if c.ordered and len(c) <= 30]
 
 
 def rock_salt(cation: str, anion: str, a: float) -> Crystal:
@@ -81,7 +72,7 @@ def test_tables_are_those_of_pymatgen() -> None:
 
 @real
 def test_sums_are_those_of_pymatgen() -> None:
-    crystals = real_crystals()[::5]
+    crystals = small_crystals()[::8]
     sites = Sites.of(crystals)
     sums, codes = bond_valence_sums(sites, threads=2)
     judged = 0
@@ -101,7 +92,7 @@ def test_sums_are_those_of_pymatgen() -> None:
 
 @real
 def test_states_are_those_of_pymatgen() -> None:
-    crystals = real_crystals()[::2]
+    crystals = small_crystals()[::4]
     found = bond_valence_balance(crystals)
     analyser: Any = theirs.BVAnalyzer()
     balanced = 0

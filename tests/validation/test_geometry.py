@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from functools import cache
-from itertools import islice, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from gandb.core.errors import InputError, UsageError
 from gandb.core.radii import COVALENT_RADIUS
 from gandb.representations.asymmetric_unit import encode, expand
 from gandb.representations.pymatgen_structures import to_structure
-from gandb.sources.base import Reject
-from gandb.sources.reading import crystal_of, read_files
 from gandb.validation.geometry import (
     REASONS,
     Sites,
@@ -33,24 +30,10 @@ from gandb.validation.geometry import (
     volume_per_atom,
 )
 from gandb.validation.symmetry import SymmetryError, find_symmetry
-from tests.shared_data import SHARED, real
+from tests.real_crystals import real_crystals, some_crystals
+from tests.shared_data import real
 
-FILES = (
-    "mp-cifs.zip", "oqmd-cifs.zip", "aflow-cifs.zip", "alexandria-cifs.zip", "mp40-test.csv.gz",
-    "mp20-mini.csv.gz", "mp-flla-2015.csv.gz",
-)  # fmt: skip
-EACH = 40
 CUBIC = (90.0, 90.0, 90.0)
-
-
-def read(path: Any, most: int) -> list[Crystal]:
-    records = (r for r in read_files([path]) if not isinstance(r, Reject))
-    return [crystal_of(r.structure) for r in islice(records, most) if r.structure is not None]
-
-
-@cache
-def real_crystals() -> tuple[Crystal, ...]:
-    return tuple(c for name in FILES for c in read(SHARED / "structures" / name, EACH))
 
 
 def brute_force(record: Crystal, sizes: np.ndarray, reach: int = 3) -> tuple[float, float]:
@@ -114,7 +97,7 @@ def test_real_structures_have_the_density_of_pymatgen() -> None:
 @real
 def test_verdicts_on_candidates_are_those_of_the_published_code() -> None:
     """CDVAE's rule, written with pymatgen: https://github.com/txie-93/cdvae, eval_utils.py."""
-    crystals = read(SHARED / "generated" / "mattergen-cifs.zip", 150)
+    crystals = some_crystals("generated/mattergen-cifs.zip", 150)
     squeezed = []
     for k, record in enumerate(crystals):
         scale = (1.0, 0.3, 0.2, 0.15)[k % 4]
