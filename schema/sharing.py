@@ -222,8 +222,8 @@ published = sa.Table(
     column(
         "record",
         sa.LargeBinary(),
-        "Its structure as one value, see gandb.sharing.serving.packed; null on PostgreSQL, which "
-        "finds the structure itself as fast.",
+        "The row and its structure as one value, see gandb.sharing.serving.packed; null on "
+        "PostgreSQL, which finds both as fast.",
         provenance="gandb",
         nullable=True,
     ),

@@ -15,7 +15,7 @@ from gandb.core.config import Settings
 from gandb.core.crystals import Crystal
 from gandb.schema.tables import access_token, candidate, entry, published
 from gandb.sharing.serving.answers import MEDIA_TYPE
-from gandb.sharing.serving.packed import pack_columns, unpack
+from gandb.sharing.serving.packed import COLUMNS, pack_columns, unpack, unpack_row
 from gandb.sharing.serving.properties import PREFIX, STRUCTURES
 from gandb.sharing.serving.publishing import list_publications, publish, remove
 from gandb.sharing.serving.tokens import create_token, revoke_token
@@ -85,10 +85,14 @@ def test_packed_structures_come_back_as_they_were() -> None:
         pa.array([list(c.species) for c in made]),
         pa.array([c.frac_coords.reshape(-1).tolist() for c in made]),
         pa.array([json.dumps(c.properties) if c.properties else None for c in made], pa.string()),
+        pa.array([json.dumps([str(c.id), *COLUMNS[1:-1], "2026-01-02 03:04:05"]) for c in made]),
     ]
     for begin, n in ((0, 40), (3, 20)):
         sliced = [c.slice(begin, n) for c in columns]
-        assert [unpack(d) for d in pack_columns(*sliced).to_pylist()] == made[begin : begin + n]
+        packed = pack_columns(*sliced).to_pylist()
+        assert [unpack(d) for d in packed] == made[begin : begin + n]
+        assert [unpack_row(d)["structure_id"] for d in packed] == [unpack(d).id for d in packed]
+        assert unpack_row(packed[0])["band_gap"] == "band_gap"
 
 
 def test_answers_carry_what_is_known(lab: Lab, served: Served) -> None:

@@ -15,7 +15,7 @@ from gandb.core.crystals import Crystal
 from gandb.core.formula import parse_formula
 from gandb.core.species import parse_species
 from gandb.schema.tables import published
-from gandb.sharing.serving.packed import unpack
+from gandb.sharing.serving.packed import COLUMNS, unpack, unpack_row
 from gandb.sharing.serving.properties import PREFIX, STRUCTURES, Origin, Property
 from gandb.sharing.serving.publishing import Publication
 from gandb.sharing.serving.queries import (
@@ -127,19 +127,15 @@ def resources(
     if not ids:
         return []
     names = {p.name for p in wanted}
-    columns = [p.column for p in wanted if p.origin is Origin.ROW and p.name not in _DERIVED]
-    columns += [published.c.reference_ids, published.c.structure_id, published.c.ordered]
-    if names & _DERIVED:
-        columns.append(published.c.formula_reduced)
-    packed = session.kind == "duckdb" and bool(names & _RECORD)
-    if packed:
-        columns.append(published.c.record)
-    found: dict[UUID, list[Mapping[Any, Any]]] = {}
+    packed = session.kind == "duckdb"
+    columns = [published.c.record] if packed else [published.c[name] for name in COLUMNS]
+    found: dict[UUID, list[dict[str, Any]]] = {}
     for row in session.rows(rows.details(ids, columns)):
-        found.setdefault(row["id"], []).append(row)
+        more = unpack_row(row["record"]) if packed else {}
+        found.setdefault(row["id"], []).append({**row, **more})
     structures = list({r[0]["structure_id"] for r in found.values()})
     crystals: dict[str, dict[str, Any]] = {}
-    if packed:
+    if packed and names & _RECORD:
         for several in found.values():
             own = several[0]
             crystals[str(own["structure_id"])] = crystal_attributes(unpack(own["record"]))

@@ -36,7 +36,7 @@ from gandb.schema.tables import (
     structure,
 )
 from gandb.sharing.serving.formulas import adds_up, facts_of, spaced_symbol
-from gandb.sharing.serving.packed import pack_columns
+from gandb.sharing.serving.packed import COLUMNS, pack_columns
 from gandb.store import Store, Transaction
 from gandb.store.bulk import fetch, ids_from_text
 from gandb.store.loading import loading
@@ -385,10 +385,10 @@ def _fill(
         "space_group_number": structure.c.space_group_number,
         "space_group_symbol": sa.case(symbols, value=symbol, else_=symbol) if symbols else symbol,
         **{verdict: composition.c[verdict] for verdict in _VERDICTS},
-        "record": _packed(connection),
         "reference_ids": references,
         "last_modified": first,
     }
+    values["record"] = _packed(connection, values)
     query = sa.select(*(v.label(k) for k, v in values.items())).select_from(source)
     query = query.order_by(chosen.c.id)
     postgres = connection.dialect.name == "postgresql"
@@ -403,20 +403,21 @@ def _fill(
         connection.exec_driver_sql("ANALYZE published")
 
 
-def _packed(connection: sa.Connection) -> Any:
-    """Return the structure as one value; see `gandb.sharing.serving.packed`."""
+def _packed(connection: sa.Connection, values: Mapping[str, Any]) -> Any:
+    """Return a row as one value; see `gandb.sharing.serving.packed`."""
     if connection.dialect.name != "duckdb":
         return sa.null().cast(sa.LargeBinary)
     driver: Any = connection.connection.driver_connection
-    types = ["DOUBLE"] * 7 + ["VARCHAR[]", "DOUBLE[]", "VARCHAR"]
+    types = ["DOUBLE"] * 7 + ["VARCHAR[]", "DOUBLE[]", "VARCHAR", "VARCHAR"]
     driver.create_function(
         _PACK, pack_columns, types, "BLOB", type="arrow", null_handling="special"
     )
     row = structure.c
     cell = (row.a, row.b, row.c, row.alpha, row.beta, row.gamma, row.charge)
     properties = sa.cast(row.site_properties, sa.Text)
+    rest = sa.cast(sa.func.json_array(*(values[name] for name in COLUMNS)), sa.Text)
     return sa.Function(
-        _PACK, *cell, row.species, row.frac_coords, properties, type_=sa.LargeBinary()
+        _PACK, *cell, row.species, row.frac_coords, properties, rest, type_=sa.LargeBinary()
     )
 
 

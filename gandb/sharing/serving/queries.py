@@ -105,6 +105,7 @@ class Rows:
         return (
             sa.select(names)
             .where(other.c.id == _ROW.id, other.c.publication.in_(list(self._publications)))
+            .correlate(published)
             .scalar_subquery()
         )
 
