@@ -37,27 +37,33 @@ _ORIGIN_EPILOG = """Examples:
 
 gandb share origin
 
-gandb share origin matlab-zurich"""
+gandb share origin ada --url https://ada.example.org"""
 
 
 @app.command(epilog=_ORIGIN_EPILOG)
 def origin(
     ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Name of the group; none: show it.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Web address of the group, for what it shares.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show or set what this store is called among groups."""
     with failures_reported():
-        from gandb.sharing.origin import own_origin, set_origin
+        from gandb.core.errors import UsageError
+        from gandb.sharing.origin import own_origin, own_url, set_origin
 
+        if url is not None and name is None:
+            raise UsageError("--url needs the name of the group")
         store = open_store(ctx)
         if name is not None:
-            set_origin(store, name)
+            set_origin(store, name, url)
         found = own_origin(store)
         if found is None and not as_json:
             message("this store has no name among groups yet; give it one: gandb share origin NAME")
             return
-        emit([{"origin": found}], as_json=as_json)
+        emit([{"origin": found, "url": own_url(store)}], as_json=as_json)
 
 
 @app.command(epilog=_PACK_EPILOG)

@@ -81,7 +81,8 @@ def croissant(about: Description) -> dict[str, Any]:
         "name": about.name,
         "description": about.text,
         "citeAs": about.citation,
-        "creator": {"@type": "sc:Organization", "name": about.origin},
+        "creator": {"@type": "sc:Organization", "name": about.origin}
+        | ({"url": about.origin_url} if about.origin_url else {}),
         "datePublished": about.published,
         "keywords": list(about.keywords),
         "license": about.licences,

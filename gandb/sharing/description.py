@@ -27,6 +27,7 @@ class Description:
 
     Attributes:
         origin: the group that packs it.
+        origin_url: its web address; None if it states none.
         selection: what was asked to be packed.
         files: every table and blob: its size, SHA-256, and rows of a table.
         notices: terms and attributions of its sources.
@@ -37,6 +38,7 @@ class Description:
     """
 
     origin: str
+    origin_url: str | None
     selection: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
     notices: Sequence[Notice]

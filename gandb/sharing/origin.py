@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 
 from gandb.core.errors import UsageError
@@ -10,6 +12,8 @@ from gandb.sharing.bundle import ORIGIN
 from gandb.store import Store
 
 _SETTING = "origin"
+_URL_SETTING = "origin_url"
+_URL = re.compile(r"https?://[^\s<>\"{}|\\^`]{1,2000}")
 
 
 def own_origin(store: Store) -> str | None:
@@ -20,7 +24,17 @@ def own_origin(store: Store) -> str | None:
 
 def origin_on(connection: sa.Connection) -> str | None:
     """Return the origin of the store of an open transaction, or None."""
-    query = sa.select(setting.c.value).where(setting.c.key == _SETTING)
+    return _value(connection, _SETTING)
+
+
+def own_url(store: Store) -> str | None:
+    """Return the web address of the group whose store it is, or None if it was not stated."""
+    with store.read() as connection:
+        return _value(connection, _URL_SETTING)
+
+
+def _value(connection: sa.Connection, key: str) -> str | None:
+    query = sa.select(setting.c.value).where(setting.c.key == key)
     value = connection.execute(query).scalar_one_or_none()
     return None if value is None else str(value)
 
@@ -40,17 +54,26 @@ def require_origin(store: Store) -> str:
     return found
 
 
-def set_origin(store: Store, name: str) -> None:
+def set_origin(store: Store, name: str, url: str | None = None) -> None:
     """Name a store.
 
+    Args:
+        store: which.
+        name: what it is called among groups.
+        url: web address of the group, which bundles state; None leaves the one there is.
+
     Raises:
-        UsageError: the name cannot be one, or the store has another already that it has used.
+        UsageError: the name cannot be one, or the address is none.
     """
     if not ORIGIN.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot name a group: write small letters, digits and '-', at most 32, with "
             "a letter or digit first"
         )
+    if url is not None and not _URL.fullmatch(url):
+        raise UsageError(f"{url!r} is no web address: write it with https://")
     with store.write(alone=False) as tx:
-        tx.execute(setting.delete().where(setting.c.key == _SETTING))
-        tx.execute(setting.insert(), {"key": _SETTING, "value": name})
+        for key, value in ((_SETTING, name), (_URL_SETTING, url)):
+            if value is not None:
+                tx.execute(setting.delete().where(setting.c.key == key))
+                tx.execute(setting.insert(), {"key": key, "value": value})

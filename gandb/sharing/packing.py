@@ -29,7 +29,7 @@ from gandb.sharing.licences import (
     notices,
     require_allowed,
 )
-from gandb.sharing.origin import require_origin
+from gandb.sharing.origin import own_url, require_origin
 from gandb.sharing.packing_files import making, place
 from gandb.sharing.packing_jobs import jobs_of
 from gandb.sharing.packing_names import Names
@@ -98,7 +98,7 @@ def pack(
                 (bundle / name).mkdir(parents=True)
             about = _write_tables(
                 store, selection, bundle, folder, on_rows,
-                _About(origin, licence, frozenset(allowed), published),
+                _About(origin, own_url(store), licence, frozenset(allowed), published),
             )  # fmt: skip
             files = {
                 name: {k: v for k, v in facts.items() if k != "media_type"}
@@ -142,6 +142,7 @@ class _About:
     """What is known of a bundle before its tables are written."""
 
     origin: str
+    url: str | None
     licence: str | None
     allowed: frozenset[str]
     published: str
@@ -183,6 +184,7 @@ def _write_tables(
         files[f"blobs/{sha256}"] = {**_facts(path), "media_type": media_type}
     return Description(
         origin=about.origin,
+        origin_url=about.url,
         selection=selection.asked,
         files=files,
         notices=found,

@@ -57,7 +57,8 @@ def rocrate(about: Description, gandb_version: str) -> dict[str, Any]:
             "conformsTo": {"@id": PROFILE},
         },
         root,
-        {"@id": origin, "@type": "Organization", "name": about.origin},
+        {"@id": origin, "@type": "Organization", "name": about.origin}
+        | ({"url": about.origin_url} if about.origin_url else {}),
         {
             "@id": _SOFTWARE,
             "@type": "SoftwareApplication",

@@ -60,8 +60,12 @@ def test_a_store_has_a_name_among_groups(tmp_path: Path) -> None:
     refused = gandb(store, "share", "pack", str(tmp_path / "out"), "--all", code=2)
     assert "gandb share origin NAME" in refused.stderr
     gandb(store, "share", "origin", "Not This", code=2)
-    gandb(store, "share", "origin", "bose")
-    assert json.loads(gandb(store, "share", "origin", "--json").stdout) == [{"origin": "bose"}]
+    gandb(store, "share", "origin", "bose", "--url", "not an address", code=2)
+    gandb(store, "share", "origin", "--url", "https://bose.example.org", code=2)
+    gandb(store, "share", "origin", "bose", "--url", "https://bose.example.org")
+    gandb(store, "share", "origin", "bose-2")
+    (found,) = json.loads(gandb(store, "share", "origin", "--json").stdout)
+    assert found == {"origin": "bose-2", "url": "https://bose.example.org"}
 
 
 def test_packing_tells_what_was_packed(lab: Lab, bundle: Path, tmp_path: Path) -> None:
