@@ -14,12 +14,13 @@ from gandb.core.formula import parse_formulas
 from gandb.core.ids import canonical_json
 from gandb.core.units import PROPERTIES
 from gandb.jobs.queue import now
+from gandb.query.values import printable
 from gandb.schema import tables
 from gandb.sharing.bundle import Bundle
 from gandb.sharing.merging_report import Conflict, Reporter
 from gandb.sharing.portable import importable
 from gandb.sharing.verifying import pieces, table_named
-from gandb.sharing.verifying_values import ids_of, shown
+from gandb.sharing.verifying_values import ids_of
 from gandb.store import Transaction
 from gandb.store.bulk import fetch, ids_from_text
 from gandb.store.merge import chosen
@@ -52,6 +53,7 @@ from its content, or says how much work was done (which pairs were compared, and
 CLOSE = 1e-6
 """Numbers that agree to so much of their size are the same."""
 _EXAMPLES = 3
+_BRIEF = 40
 
 Change = Callable[[pa.Table], pa.Table]
 
@@ -320,11 +322,11 @@ class Rows:
             if place >= 0:
                 theirs = piece.slice(place, 1).to_pylist()[0]
         parts = [
-            f"{name} {shown(theirs[name])} there, {shown(ours[name])} here"
+            f"{name} {_brief(theirs[name])} there, {_brief(ours[name])} here"
             for name in names
             if not same(ours[name], theirs[name])
         ]
-        return f"{ours['source']}:{shown(ours['external_id'])} ({'; '.join(parts[:3])})"
+        return f"{ours['source']}:{_brief(ours['external_id'])} ({'; '.join(parts[:3])})"
 
 
 # --- values ------------------------------------------------------------------------------
@@ -350,6 +352,12 @@ def same(ours: Any, theirs: Any) -> bool:
         one, other = float(ours), float(theirs)
         return one == other or abs(one - other) <= CLOSE * max(abs(one), abs(other))
     return str(ours) == str(theirs)
+
+
+def _brief(value: Any) -> str:
+    """Write a value in a few characters, none of which moves the cursor."""
+    text = f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
 
 
 def _document(value: Any) -> bytes:

@@ -81,7 +81,7 @@ class Broken:
         pq.write_table(rows, path, store_schema=False, **{"compression": "zstd", **options})
         self.describe(TABLE[name].path, rows.num_rows)
 
-    def change(self, name: str, row: int, **values: Any) -> None:
+    def change(self, name: str, row: int, values: dict[str, Any]) -> None:
         rows = self.rows(name)
         rows[row] |= values
         self.write(name, rows, sort=not set(values) & set(TABLE[name].key))
