@@ -65,6 +65,8 @@ def lanes(nodes: Sequence[tuple[Node, Sequence[Node]]]) -> list[tuple[str, str, 
             strokes[place] = _UP | _DOWN if was_there else _DOWN
             lines.append(_row(strokes, line=(own, place)))
             beside[place] = _UP | _DOWN
+        if not parents and len(drawn) + 1 < len(nodes):
+            lines.append(text)  # so that what stands below is not taken for a parent
         drawn.append((here, text, lines))
         while columns and columns[-1] is None:
             columns.pop()
