@@ -9,7 +9,7 @@ JOIN (
     SELECT
         b.version_id,
         m.entry_id,
-        (ARRAY['train', 'validation', 'test'])[mod(max(l.length * 3 + CASE m.split WHEN 'train' THEN 0 WHEN 'validation' THEN 1 ELSE 2 END), 3) + 1] AS split
+        CASE mod(max(l.length * 3 + CASE m.split WHEN 'train' THEN 0 WHEN 'validation' THEN 1 ELSE 2 END), 3) WHEN 0 THEN 'train' WHEN 1 THEN 'validation' ELSE 'test' END AS split
     FROM dataset_base AS b
     JOIN (
         SELECT version_id, count(*) AS length FROM dataset_base GROUP BY version_id
