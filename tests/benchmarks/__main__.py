@@ -28,6 +28,7 @@ GROUPS = {
     "matgan_quality": "tests.benchmarks.bench_matgan_quality",
     "partition": "tests.benchmarks.bench_partition",
     "sharing": "tests.benchmarks.bench_sharing",
+    "share": "tests.benchmarks.bench_share",
     "sql": "tests.benchmarks.bench_sql",
     "serve": "tests.benchmarks.bench_serve",
     "structures": "tests.benchmarks.bench_structures",
