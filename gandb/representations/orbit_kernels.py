@@ -14,6 +14,8 @@ from numba import njit
 
 ACCEPTED, NO_CELL, NOT_FINITE, ENDLESS, UNSETTLED = 0, 1, 2, 3, 4
 
+SHORTEST, LONGEST = 1e-6, 1e6  # Å; what has other edges is no cell
+
 _ROUNDS = 20
 _ROUNDING = 1e-12  # of the cell
 _SAME = 1e-6  # Å; images nearer than this are one
@@ -27,7 +29,7 @@ def metric_of(lengths, angles):
     metric = np.zeros((3, 3))
     cosines = np.empty(3)
     for k in range(3):
-        if not (math.isfinite(lengths[k]) and math.isfinite(angles[k]) and lengths[k] > 0):
+        if not (SHORTEST < lengths[k] < LONGEST and 0.0 < angles[k] < 180.0):
             return metric, 0.0
         cosines[k] = 0.0 if angles[k] == 90.0 else math.cos(math.radians(angles[k]))
         metric[k, k] = lengths[k] * lengths[k]

@@ -181,18 +181,16 @@ class PointClouds:
         if values.ndim != 3 or values.shape[1:] != form.shape:
             raise InputError(f"matrices have shape {values.shape}; expected (n, *{form.shape})")
         rows = values[:, _CELL_ROWS:]
-        held = rows.sum(axis=2) > PRESENT if present is None else np.asarray(present, bool)
-        coords = (rows * _WIDTH - _SHIFT) / _STRETCH
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):  # what is not finite is rejected as such
+            if present is None:
+                held = (rows.sum(axis=2) > PRESENT) | ~np.isfinite(rows).all(axis=2)
+            else:
+                held = np.asarray(present, bool)
+            coords = (rows * _WIDTH - _SHIFT) / _STRETCH
             coords = coords - np.floor(coords)
+            lengths, angles = values[:, 0] * form.max_length, values[:, 1] * 180.0
         coords[coords >= 1.0] = 0.0
-        return PointClouds(
-            form,
-            values[:, 0] * form.max_length,
-            values[:, 1] * 180.0,
-            np.where(held[..., None], coords, 0.0),
-            held,
-        )
+        return PointClouds(form, lengths, angles, np.where(held[..., None], coords, 0.0), held)
 
     def matrices(self, dtype: Any = np.float64) -> np.ndarray:
         """Return the matrices, (n, 2 + s, 3), between 0 and 1."""

@@ -251,9 +251,10 @@ def constrain_cells(
     if len(groups) and not (groups.min() >= 1 and groups.max() <= N_SPACE_GROUPS):
         raise InputError(f"space groups are 1 to {N_SPACE_GROUPS}")
     kept = fixed[groups]
-    new = np.einsum("nij,nj->ni", averages[groups], np.asarray(lengths, np.float64))
-    # Averaging equal lengths again may change their last digit.
-    same = np.abs(new - lengths) < 1e-12 * np.abs(new)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays so
+        new = np.einsum("nij,nj->ni", averages[groups], np.asarray(lengths, np.float64))
+        # Averaging equal lengths again may change their last digit.
+        same = np.abs(new - lengths) < 1e-12 * np.abs(new)
     return (
         np.where(same, lengths, new),
         np.where(np.isnan(kept), np.asarray(angles, np.float64), kept),

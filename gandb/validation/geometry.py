@@ -33,6 +33,7 @@ from gandb.core.elements import ATOMIC_NUMBERS
 from gandb.core.errors import InputError, UsageError
 from gandb.core.masses import ATOMIC_MASS, DALTONS_PER_CUBIC_ANGSTROM
 from gandb.core.radii import RADII
+from gandb.representations.orbit_kernels import LONGEST, SHORTEST
 from gandb.representations.standard_cells import SymmetryError, find_dataset
 from gandb.validation import geometry_kernels as kernels
 
@@ -417,9 +418,9 @@ def _sums(sites: Sites, values: np.ndarray) -> np.ndarray:
 
 def _volumes(sites: Sites) -> tuple[np.ndarray, np.ndarray]:
     """Volume of each cell, Å³, and 0 or the code of what keeps it from being judged."""
-    usable = (sites.lengths > 0).all(axis=1) & np.isfinite(sites.angles).all(axis=1)
-    usable &= np.isfinite(sites.lengths).all(axis=1)
-    with np.errstate(invalid="ignore"):
+    usable = ((sites.lengths > SHORTEST) & (sites.lengths < LONGEST)).all(axis=1)
+    usable &= ((sites.angles > 0) & (sites.angles < 180)).all(axis=1)
+    with np.errstate(all="ignore"):
         cosines = np.where(sites.angles == 90.0, 0.0, np.cos(np.radians(sites.angles)))
         flat = 1.0 - (cosines**2).sum(axis=1) + 2.0 * cosines.prod(axis=1)
         volume = sites.lengths.prod(axis=1) * np.sqrt(np.maximum(flat, 0.0))

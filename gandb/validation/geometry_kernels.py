@@ -32,7 +32,7 @@ def reduced(lengths, angles, coords):
     metric, volume = metric_of(lengths, angles)
     heights = np.zeros(3)
     found = coords.copy()
-    if not volume > _FLATTEST * lengths[0] * lengths[1] * lengths[2]:
+    if volume == 0.0 or not volume > _FLATTEST * lengths[0] * lengths[1] * lengths[2]:
         return metric, heights, found, 0.0, NO_CELL
     for s in range(len(found)):
         for k in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from itertools import product
 from typing import Any
 
@@ -381,6 +382,31 @@ def test_broken_units_are_rejected_by_reason() -> None:
     assert REJECTIONS[expand(many, max_sites=191).rejections[5]] == "too_many_sites"
     assert found.offsets.tolist() == [0, 4, 4, 4, 4, 4, 4]
     assert expand(good).crystal(0) == found.crystal(0)
+
+
+ANY = st.one_of(
+    st.floats(), st.floats(-10, 200), st.sampled_from([0.0, 90.0, 120.0, 180.0, 1e-9, 1e9])
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 230), st.lists(ANY, min_size=12, max_size=12))
+def test_nothing_that_a_network_writes_breaks_it(number: int, values: list[float]) -> None:
+    units = AsymmetricUnits.of_sites(
+        [number],
+        np.array(values[:3]),
+        np.array(values[3:6]),
+        [[26, 26]],
+        [np.array(values[6:]).reshape(2, 3)],
+    )
+    for merging in (None, Merging()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = expand(units, merging)
+        assert (len(found.frac_coords) == 0) == bool(found.rejections[0])
+        assert np.isfinite(found.frac_coords).all()
+        crystals, codes = found.crystals()
+        assert (crystals[0] is None) == bool(codes[0])
 
 
 def test_atoms_of_two_elements_at_one_place_are_no_crystal() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import permutations
 from typing import Any
 
@@ -146,6 +147,11 @@ def test_matrices_without_a_crystal_are_counted_by_reason() -> None:
     broken[0, 0] = np.nan
     overlapping[3] = overlapping[2]
     clouds = PointClouds.of_matrices(MG_MN_O, np.stack([good, empty, without, broken, overlapping]))
+    for value in (np.nan, np.inf, -np.inf):  # an atom that is lost is no empty slot
+        lost = good.copy()
+        lost[2] = value
+        codes = PointClouds.of_matrices(MG_MN_O, lost[None]).crystals()[1]
+        assert REJECTIONS[codes[0]] == "not_finite"
     found, codes = clouds.crystals()
     assert [REJECTIONS[code] for code in codes] == [
         "accepted", "no_atoms", "element_missing", "not_finite", "no_crystal",
@@ -155,6 +161,17 @@ def test_matrices_without_a_crystal_are_counted_by_reason() -> None:
     loose = PointCloudForm(("Mg", "Mn", "O"), (8, 8, 12))
     codes = PointClouds.of_matrices(loose, clouds.matrices()).crystals()[1]
     assert REJECTIONS[codes[2]] == "accepted"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(), min_size=12, max_size=12))
+def test_nothing_that_a_network_writes_breaks_it(values: list[float]) -> None:
+    form = PointCloudForm(("Mg", "O"), (1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clouds = PointClouds.of_matrices(form, np.array(values).reshape(1, 4, 3))
+        crystals, codes = clouds.crystals()
+    assert (crystals[0] is None) == bool(codes[0])
 
 
 def test_a_mask_may_say_which_slots_hold_atoms() -> None:

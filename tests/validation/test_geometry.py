@@ -34,6 +34,7 @@ from tests.real_crystals import real_crystals, some_crystals
 from tests.shared_data import real
 
 CUBIC = (90.0, 90.0, 90.0)
+JUDGES = (structural_validity, radius_distances, density, volume_per_atom, coordination)
 
 
 def brute_force(record: Crystal, sizes: np.ndarray, reach: int = 3) -> tuple[float, float]:
@@ -230,6 +231,33 @@ def test_what_cannot_be_judged_is_an_error_and_never_passes() -> None:
         assert np.isnan(outcome.value[1:]).all()
     for outcome in (density(sites), volume_per_atom(sites)):
         assert [REASONS[code] for code in outcome.reason][2:] == words[2:]
+
+
+ANY = st.one_of(
+    st.floats(), st.floats(-10, 200), st.sampled_from([0.0, 90.0, 120.0, 180.0, 1e-9, 1e9])
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(ANY, min_size=12, max_size=12))
+def test_nothing_that_a_network_writes_breaks_a_check(values: list[float]) -> None:
+    sites = Sites.of_atoms(
+        np.array([values[:3]]),
+        np.array([values[3:6]]),
+        np.array([0, 2]),
+        np.array([3, 8]),
+        np.array(values[6:]).reshape(2, 3),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcomes = [judge(sites) for judge in JUDGES]
+        outcomes.append(structural_validity(sites, self_images=False))
+    for outcome in outcomes:
+        assert not (outcome.errors & outcome.passed).any()
+        assert outcome.errors.any() or np.isfinite(outcome.value).all()
+    # All agree on what is a cell, but for those that are too flat for distances.
+    if outcomes[2].errors.any():
+        assert all(outcome.errors.any() for outcome in outcomes)
 
 
 def test_disorder_and_missing_radii_are_errors() -> None:
