@@ -28,7 +28,7 @@ from gandb.store import Store
 SECONDS = 20.0
 """How long a query may take by default."""
 
-_COUNTING = 0.1  # seconds that an answer waits for its count
+_COUNTING = 0.04  # seconds that an answer waits for its count
 _LIVE = 60.0  # seconds for which a count holds that looked at what may change
 _KEPT = 2_000  # counts
 

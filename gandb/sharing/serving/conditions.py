@@ -292,7 +292,7 @@ class Conditions:
             case Truth(value) if type_ is Type.BOOLEAN:
                 return value
         given = {Text: "string", Number: "number", Truth: "boolean"}[type(constant)]
-        raise _mismatch(f"{name} is compared as a {type_.value}, and a {given} is given")
+        raise _mismatch(f"{name} is compared with {type_.value} values, and a {given} is given")
 
     # --- lists ---------------------------------------------------------------------------
 
