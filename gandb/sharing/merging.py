@@ -108,7 +108,7 @@ def _take_in(tx: Transaction, bundle: Bundle, dry_run: bool) -> MergeReport:
     rows.take_compositions()
     rows.take_structures()
     rows.take_entries()
-    names = Names(tx, bundle, reporter, own)
+    names = Names(tx, bundle, reporter)
     names.take_versions()
     names.take_names()
     results = Results(tx, bundle, reporter, rows)

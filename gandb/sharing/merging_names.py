@@ -29,13 +29,10 @@ _NEW, _KNOWN, _FILLED, _STUB, _DIFFERS = "new", "known", "filled", "stub", "diff
 class Names:
     """Takes versions, names, tags and statements of a bundle into a store."""
 
-    def __init__(
-        self, tx: Transaction, bundle: Bundle, reporter: Reporter, own: str | None
-    ) -> None:
+    def __init__(self, tx: Transaction, bundle: Bundle, reporter: Reporter) -> None:
         self._tx = tx
         self._bundle = bundle
         self._reporter = reporter
-        self._own = own
         self._dry_run = reporter.dry_run
         self._states: dict[str, str] = {}
         self._names: dict[str, str] = {}

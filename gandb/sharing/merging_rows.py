@@ -243,7 +243,7 @@ class Rows:
         keys = [importable(own.columns, p) for p in pieces(self._bundle, "entry", ["id"])]
         if keys:
             new = self._tx.absent(own, pa.concat_tables(keys))
-            if (new.any() and not new.all()) or self._any(own):
+            if new.any() and self._any(own):
                 self._find_other_records(new)
         self.take("entry")
         for name in ("entry_alias", "snapshot_entry"):

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from gandb.core.errors import InputError
 from gandb.query.values import printable
 from gandb.sharing.bundle import TABLES, Bundle, BundleTable
+from gandb.sharing.verifying_keys import verify_some_keys
 from gandb.sharing.verifying_records import element_batches
 from gandb.sharing.verifying_values import FlawError, ids_of, shown
 from gandb.tasks.generation import novelty_recipe
@@ -77,6 +78,7 @@ def verify_relations(bundle: Bundle) -> None:
                     _require_none(connection, bundle, table, what, query)
         _verify_novel(connection, bundle)
         _verify_materials(connection, bundle)
+        verify_some_keys(connection, bundle)
 
 
 def _verify_novel(connection: duckdb.DuckDBPyConnection, bundle: Bundle) -> None:

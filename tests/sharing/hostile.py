@@ -362,6 +362,7 @@ def _forged() -> Iterator[tuple[str, Break]]:
     yield "a statement without a key", _statement("entry", "{}", "formula", "ada", "1")
     yield "a statement of no JSON", _statement("entry", f'{{"id":"{OTHER}"}}', "formula", "a", "{")
     yield "materials that no match makes", _joined_materials
+    yield "keys that are another structure's", _swapped_keys
     yield "a structure with two sites at one place", _one_place
     yield "a blob that nobody names", _loose_blob
 
@@ -482,6 +483,16 @@ def _joined_materials(broken: Broken) -> None:
     for row in rows:
         row["material_id"] = least
     broken.write("material_member", rows)
+
+
+def _swapped_keys(broken: Broken) -> None:
+    """Give a structure the cell of another, so that it would match what that one matches."""
+    rows = broken.rows("structure_key")
+    one = rows[0]
+    other = next(r for r in rows[1:] if r["n_reduced"] == one["n_reduced"])
+    for name in ("cell", "amd"):
+        one[name], other[name] = other[name], one[name]
+    broken.write("structure_key", rows)
 
 
 def _one_place(broken: Broken) -> None:
