@@ -50,6 +50,7 @@ PRESENT = 0.4
 
 _CODES = {name: code for code, name in enumerate(REJECTIONS)}
 _MOST_SLOTS = 10_000
+_LARGEST = 1e6  # Å or degrees; no cell has more
 _CELL_ROWS = 2
 _STRETCH, _SHIFT, _WIDTH = 10.0, 2.5, 15.0
 
@@ -228,6 +229,8 @@ class PointClouds:
         if self.form.all_elements:
             missing = (self.counts() == 0).any(axis=1)
             codes[(codes == 0) & missing] = _CODES["element_missing"]
+        beyond = (np.abs(np.hstack([self.lengths, self.angles])) > _LARGEST).any(axis=1)
+        codes[(codes == 0) & beyond] = _CODES["no_crystal"]
         codes[~finite] = _CODES["not_finite"]
         names = np.repeat(np.array(self.form.elements), self.form.slots)
         found: list[Crystal | None] = [None] * len(self)
