@@ -4,9 +4,7 @@ A store is filled with structures derived from real ones (see `many_structures`)
 ids and with energies and gaps of its own, published, and served by ``gandb serve`` on loopback, as
 its own process. Each figure is the median, or the 95th percentile, of requests that differ in what
 they ask for, one after the other on one connection.
-``GANDB_BENCH_SERVE=N`` takes another number of structures. The peer is the server of
-optimade-python-tools over mongomock, with as many of the same structures as it can hold in
-reasonable time.
+``GANDB_BENCH_SERVE=N`` takes another number of structures.
 """
 
 from __future__ import annotations
@@ -74,7 +72,7 @@ FILTERS: dict[str, Callable[[random.Random], str]] = {
 
 
 def run(report: Report) -> None:
-    """Measure both engines, and the peer."""
+    """Measure both engines."""
     with tempfile.TemporaryDirectory(prefix="gandb-bench-serve-") as name:
         folder = Path(name)
         place = data.cached_store(f"serve-{N}", lambda store: make_store(store))
