@@ -39,7 +39,7 @@ def lanes(nodes: Sequence[tuple[Node, Sequence[Node]]]) -> list[tuple[str, str, 
     """
     known = {node for node, _ in nodes}
     columns: list[Node | None] = []
-    drawn = []
+    drawn: list[tuple[str, str, list[str]]] = []
     for node, stated in nodes:
         own = _lane(columns, node)
         here = _row([_lane_stroke(c) for c in columns], dot=own)

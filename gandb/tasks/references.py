@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from gandb.core.errors import NotFoundError, UsageError
 from gandb.datasets.splits import SPLITS
-from gandb.datasets.versions import members_query, resolve
+from gandb.datasets.versions import members_query, require_members, resolve
 from gandb.jobs.records import State
 from gandb.schema import tables
 from gandb.store import Store
@@ -53,7 +53,7 @@ def reference_spec(store: Store, checkpoint: data.Checkpoint, text: str) -> dict
             NAME@NUMBER:SPLIT, or a checkpoint or external model with candidates.
 
     Raises:
-        NotFoundError: there is no such thing.
+        NotFoundError: there is no such thing, or the members of the version were not shared.
         UsageError: it has no such split, or it is the checkpoint itself.
     """
     name, colon, split = text.partition(":")
@@ -75,6 +75,8 @@ def reference_spec(store: Store, checkpoint: data.Checkpoint, text: str) -> dict
                 f"{checkpoint.reference} is an external model: gandb does not know what it was "
                 "trained on; import that as a dataset and name it with --against NAME@NUMBER"
             )
+        with store.read() as connection:
+            require_members(connection, checkpoint.dataset_version_id)
         return {"version": str(checkpoint.dataset_version_id), "split": "train"}
     if text == EARLIER:
         return {"jobs": _earlier(store, generation_jobs(store, checkpoint))}
