@@ -247,6 +247,8 @@ def _after(keys: Sequence[tuple[Any, bool]], values: Sequence[Any]) -> Condition
     for (key, descending), value in zip(keys, values, strict=True):
         if value is not None:
             later = key < value if descending else key > value
-            found.append(sa.and_(*same, sa.or_(later, key.is_(None))))
+            if getattr(key, "nullable", True):  # an index finds what comes later, if that is all
+                later = sa.or_(later, key.is_(None))
+            found.append(sa.and_(*same, later))
         same.append(key.is_(None) if value is None else key == value)
     return sa.or_(*found) if found else sa.false()
