@@ -62,8 +62,13 @@ def merge(
         store = open_store(ctx)
         files = read_manifest(bundle)["files"]
         rows = sum(files[t.path]["rows"] for t in TABLES)
+
+        def told(what: str) -> None:
+            if what != "checking":
+                message(f"{what} {bundle}")
+
         with progress("checking", rows, unit="rows") as advance:
-            report = take_in(store, bundle, dry_run=dry_run, progress=advance)
+            report = take_in(store, bundle, dry_run=dry_run, told=told, progress=advance)
         if as_json:
             emit([report.as_json() | {"dry_run": dry_run}], as_json=True)
         else:
