@@ -34,6 +34,14 @@ def publish(
     private: Annotated[
         bool, typer.Option("--private", help="Only for who has a token (gandb token create).")
     ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-licence",
+            metavar="TEXT",
+            help="I may show everyone data under this licence, by its exact text; repeatable.",
+        ),
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List what is published.")] = False,
     remove: Annotated[
         str | None, typer.Option("--remove", metavar="NAME", help="Take a publication back.")
@@ -60,7 +68,7 @@ def publish(
             message(f"{gone.name} is no longer served")
             return
         else:
-            made = publishing.publish(store, str(what), public=not private)
+            made = publishing.publish(store, str(what), public=not private, allowed=allow or ())
             found = [made]
             for said in made.sources.values():
                 message(f"{said['source']}: {said['licence']}")

@@ -89,7 +89,13 @@ dataset_change = sa.Table(
     metadata,
     reference("version_id", "dataset_version.id", "The version.", primary_key=True),
     reference("entry_id", "entry.id", "An entry added or dropped.", primary_key=True),
-    column("change", sa.SmallInteger(), "1 added, -1 dropped.", unit=LABEL, provenance="gandb"),
+    column(
+        "change",
+        sa.SmallInteger(),
+        "1 added, -1 dropped, 0 moved to another split.",
+        unit=LABEL,
+        provenance="gandb",
+    ),
     column("split", sa.Text(), "train, validation or test.", provenance="gandb"),
     info={
         **BULK,

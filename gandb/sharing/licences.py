@@ -234,8 +234,13 @@ def _notice(
     )
 
 
-def require_allowed(found: Sequence[Notice]) -> None:
+def require_allowed(found: Sequence[Notice], refused: str, otherwise: str) -> None:
     """Refuse to hand on what the terms of its source do not allow.
+
+    Args:
+        found: the terms of what is to be handed on.
+        refused: what is not done then, such as ``not packed``.
+        otherwise: what else one can do.
 
     Raises:
         UsageError: names the sources, their terms, and what can be done.
@@ -251,10 +256,9 @@ def require_allowed(found: Sequence[Notice]) -> None:
     allow = closed[0].licence
     more = f" and {len(closed) - _SHOWN} more" if len(closed) > _SHOWN else ""
     raise UsageError(
-        f"not packed: {listed}{more}. These terms forbid handing the data on, or gandb does not "
-        "know them. Leave these entries out of what you pack; or pack without the members of "
-        "dataset versions (--without-entries), which still shares models, candidates and checks; "
-        f"or, if you have the right, say so by the exact text: --allow-licence {allow!r}"
+        f"{refused}: {listed}{more}. These terms forbid handing the data on, or gandb does not "
+        f"know them. {otherwise}; or, if you have the right, say so by the exact text: "
+        f"--allow-licence {allow!r}"
     )
 
 

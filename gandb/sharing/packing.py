@@ -42,6 +42,11 @@ from gandb.store import Store
 MEMORY = 500
 """MB that an embedded database may take while it sorts; the rest goes to disk."""
 
+_OTHERWISE = (
+    "Leave these entries out of what you pack; or pack without the members of dataset versions "
+    "(--without-entries), which still shares models, candidates and checks"
+)
+
 Told = Callable[[int], None]
 
 
@@ -165,7 +170,7 @@ def _write_tables(
             *notices(connection, "SELECT id FROM packed_entry", about.allowed),
             *model_notices(connection, "SELECT id FROM packed_candidate", about.allowed),
         ]
-        require_allowed(found)
+        require_allowed(found, "not packed", _OTHERWISE)
         names = Names(connection, closure, about.origin, tags=selection.tags)
         for table in TABLES:
             path = bundle / table.path

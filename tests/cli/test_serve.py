@@ -13,9 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from gandb.cli.app import app
+from gandb.core.config import Settings
+from gandb.schema.tables import source_snapshot
+from gandb.store import Store
 from tests.sharing.serve_lab import fill
 
 COMMAND = (sys.executable, "-c", "from gandb.cli.app import main; main()")
@@ -55,6 +59,20 @@ def test_tokens_are_shown_once(tmp_path: Path) -> None:
     _run(store, "token", "create", "group C", "--for", "nothing@1", code=3)
     assert "no longer valid" in _run(store, "token", "revoke", "group B")
     _run(store, "token", "revoke", "group B", code=3)
+
+
+def test_what_may_not_be_handed_on_is_not_shown_to_everyone(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    fill(store, tmp_path / "files", n=4)
+    with Store.open(Settings(store=store)).write() as tx:
+        tx.execute(sa.update(source_snapshot).values(licence="ICSD, not to be passed on"))
+    before = json.loads(_run(store, "publish", "--list", "--json"))
+    said = _run(store, "publish", "unpublished@1", code=2)
+    assert "not published: " in said
+    assert "'ICSD, not to be passed on'" in said
+    assert json.loads(_run(store, "publish", "--list", "--json")) == before
+    _run(store, "publish", "unpublished@1", "--private")
+    _run(store, "publish", "unpublished@1", "--allow-licence", "ICSD, not to be passed on")
 
 
 @pytest.mark.slow

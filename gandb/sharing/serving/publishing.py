@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +35,7 @@ from gandb.schema.tables import (
     source_snapshot,
     structure,
 )
+from gandb.sharing.licences import model_notices, notices, require_allowed
 from gandb.sharing.serving.formulas import adds_up, facts_of, spaced_symbol
 from gandb.sharing.serving.packed import COLUMNS, pack_columns
 from gandb.store import Store, Transaction
@@ -96,17 +97,21 @@ class _Target:
     checkpoint: Checkpoint | None
 
 
-def publish(store: Store, reference: str, *, public: bool = True) -> Publication:
+def publish(
+    store: Store, reference: str, *, public: bool = True, allowed: Collection[str] = ()
+) -> Publication:
     """Publish a dataset version or a model's candidates, or do so again.
 
     Args:
         store: where.
         reference: ``NAME@3``, ``MODEL:NAME@3``, or an external model's name.
         public: for everyone; else for who has a token.
+        allowed: texts of licences that the user says he may hand data on under.
 
     Raises:
         NotFoundError: there is no such thing, or its members were not shared.
-        UsageError: nothing in it has a structure.
+        UsageError: nothing in it has a structure, or it is for everyone and the terms of its
+            sources forbid that.
     """
     target = _target(store, reference)
     with store.write() as tx:
@@ -114,6 +119,8 @@ def publish(store: Store, reference: str, *, public: bool = True) -> Publication
         name = _free_name(connection, target)
         moment = now().replace(microsecond=0)
         chosen = _entries(target.version_id) if target.version_id else _candidates(target)
+        if public:
+            _require_allowed(connection, target, chosen, allowed)
         sources, told = _sources(store, connection, target)
         prior = _prior(connection)
         connection.execute(published.delete().where(published.c.publication == name))
@@ -246,6 +253,17 @@ def _candidates(target: _Target) -> sa.Subquery:
         .where(candidate.c.checkpoint_id == target.checkpoint.id)
         .subquery()
     )
+
+
+def _require_allowed(
+    connection: sa.Connection, target: _Target, chosen: sa.Subquery, allowed: Collection[str]
+) -> None:
+    """Refuse to show everyone what the terms of its source do not allow."""
+    served = sa.select(chosen.c.id).where(chosen.c.structure_id.is_not(None))
+    sql = served.compile(connection, compile_kwargs={"literal_binds": True})
+    told = notices if target.version_id else model_notices
+    otherwise = "Serve it to who has a token (--private)"
+    require_allowed(told(connection, str(sql), allowed), "not published", otherwise)
 
 
 # --- whom to cite ------------------------------------------------------------------------
