@@ -10,16 +10,18 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from gandb.cli.app import app
+from tests.forking import Commands
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-ENTRY = [sys.executable, "-c", "from gandb.cli.app import main; main()"]
+Gandb = Callable[[list[str], str | None], str]
 
 
 TITLES = (
@@ -76,29 +78,26 @@ def commands(title: str) -> list[str]:
     return [re.sub(r"\s{2,}#.*$", "", line) for line in lines]
 
 
-def gandb(
-    arguments: list[str], folder: Path, store: str | None
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
-    environment.pop("GANDB_STORE", None)
-    if store:
-        environment["GANDB_STORE"] = store
-    done = subprocess.run(
-        [*ENTRY, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    assert done.returncode == 0, f"gandb {shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
-    return done
+@pytest.fixture
+def gandb(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gandb]:
+    """Runs a command in ``tmp_path``; returns what it printed."""
+    commands = Commands(tmp_path_factory.mktemp("commands"))
+    plain = {k: v for k, v in os.environ.items() if k != "GANDB_STORE"}
+    plain["XDG_STATE_HOME"] = str(tmp_path / "state")
+
+    def run(arguments: list[str], store: str | None) -> str:
+        named = plain | ({"GANDB_STORE": store} if store else {})
+        done = commands.run(arguments, tmp_path, named)
+        told = f"gandb {shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, told
+        return done.stdout
+
+    yield run
+    commands.close()
 
 
 @pytest.mark.slow
-def test_the_readme_as_written(tmp_path: Path) -> None:
+def test_the_readme_as_written(tmp_path: Path, gandb: Gandb) -> None:
     with gzip.open(tmp_path / "Formation_Enthalpy.csv.gz", "wt") as out:
         out.write("formula,value\nFe2O3,-1.7\nNaN,0.6\n")
     with gzip.open(tmp_path / "Bandgap.csv.gz", "wt") as out:
@@ -121,14 +120,14 @@ def test_the_readme_as_written(tmp_path: Path) -> None:
             if "JOB" in arguments:
                 if arguments[2] in ("cancel", "retry"):
                     continue  # of a finished job these are refused; tested with the jobs
-                jobs = json.loads(gandb(["job", "list", "--json"], tmp_path, store).stdout)
+                jobs = json.loads(gandb(["job", "list", "--json"], store))
                 arguments = [jobs[0]["job_id"] if a == "JOB" else a for a in arguments]
             for word, query in IDS.items():
                 if word in arguments:
-                    asked = gandb(["sql", "--json", query], tmp_path, store).stdout
+                    asked = gandb(["sql", "--json", query], store)
                     ids = iter([row["id"] for row in json.loads(asked)])
                     arguments = [next(ids) if a == word else a for a in arguments]
-            gandb(arguments[1:], tmp_path, store)
+            gandb(arguments[1:], store)
             ran += 1
     assert ran >= 60
     with zipfile.ZipFile(tmp_path / "binaries.zip") as archive:
