@@ -14,7 +14,7 @@ from gandb.cli.output import console, failures_reported, message
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from gandb.sharing.lineage import Check, Key, Lineage, Step
+    from gandb.sharing.lineage.tracing import Check, Key, Lineage, Step
 
 EPILOG = """Examples:
 
@@ -101,7 +101,7 @@ def lineage(
 ) -> None:
     """Show where a thing comes from, with every check of it, or what came of it."""
     with failures_reported():
-        from gandb.sharing.lineage import trace
+        from gandb.sharing.lineage.tracing import trace
 
         found = trace(open_store(ctx), thing, forward, depth=depth)
         if prov is not None:
@@ -117,7 +117,7 @@ def lineage(
 
 def _write_prov(found: Lineage, target: Path) -> None:
     from gandb.core.errors import StoreError
-    from gandb.sharing.prov import prov_json
+    from gandb.sharing.lineage.prov import prov_json
 
     text = prov_json(found)
     if str(target) == "-":

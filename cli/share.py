@@ -12,8 +12,8 @@ from gandb.cli.context import open_store
 from gandb.cli.output import emit, failures_reported, message
 
 if TYPE_CHECKING:
-    from gandb.sharing.inspecting import Inspection
-    from gandb.sharing.packing import Packed
+    from gandb.sharing.bundles.inspecting import Inspection
+    from gandb.sharing.bundles.packing import Packed
 
 app = typer.Typer(
     help="Share datasets, models and results with other groups.", no_args_is_help=True
@@ -115,9 +115,9 @@ def pack(
     """Write a bundle: what you name, and all that it refers to."""
     with failures_reported():
         from gandb.cli.output import progress
-        from gandb.sharing.description import UNDATED
-        from gandb.sharing.packing import pack as write
-        from gandb.sharing.selection import select
+        from gandb.sharing.bundles.description import UNDATED
+        from gandb.sharing.bundles.packing import pack as write
+        from gandb.sharing.bundles.selection import select
 
         date = UNDATED if published is None else _date(published)
         store = open_store(ctx)
@@ -152,7 +152,7 @@ def pack(
 def inspect(bundle: BundlePath, as_json: Json = False) -> None:
     """Tell what a bundle is: from whom, how much, on which terms; also of a broken one."""
     with failures_reported():
-        from gandb.sharing.inspecting import inspect as look
+        from gandb.sharing.bundles.inspecting import inspect as look
 
         found = look(bundle)
         if as_json:
@@ -168,8 +168,8 @@ def verify(bundle: BundlePath, as_json: Json = False) -> None:
     """Check a bundle without taking it in: its files, and that its content is what its ids say."""
     with failures_reported():
         from gandb.cli.output import progress
-        from gandb.sharing.bundle import TABLES, open_bundle
-        from gandb.sharing.verifying import verify_content
+        from gandb.sharing.bundles.bundle import TABLES, open_bundle
+        from gandb.sharing.verifying.content import verify_content
 
         with open_bundle(bundle) as opened:
             rows = sum(opened.rows(t.name) for t in TABLES)

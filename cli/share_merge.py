@@ -11,7 +11,7 @@ from gandb.cli.context import open_store
 from gandb.cli.output import emit, failures_reported, message
 
 if TYPE_CHECKING:
-    from gandb.sharing.merging_report import MergeReport
+    from gandb.sharing.merging.report import MergeReport
     from gandb.store import Store
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -56,8 +56,8 @@ def merge(
     """Take a bundle in: all that is new in it, and what differs beside what is here."""
     with failures_reported():
         from gandb.cli.output import progress
-        from gandb.sharing.bundle import TABLES, read_manifest
-        from gandb.sharing.merging import merge as take_in
+        from gandb.sharing.bundles.bundle import TABLES, read_manifest
+        from gandb.sharing.merging.merging import merge as take_in
 
         store = open_store(ctx)
         files = read_manifest(bundle)["files"]
@@ -81,8 +81,8 @@ def conflicts(ctx: typer.Context, as_json: Json = False) -> None:
     """List what groups state differently of one thing."""
     with failures_reported():
         from gandb.query.values import json_text
+        from gandb.sharing.merging.statements import conflicts as differing
         from gandb.sharing.origin import own_origin
-        from gandb.sharing.statements import conflicts as differing
 
         store = open_store(ctx)
         found = differing(store)
@@ -111,7 +111,7 @@ def conflicts(ctx: typer.Context, as_json: Json = False) -> None:
 def bundles(ctx: typer.Context, as_json: Json = False) -> None:
     """List the bundles that were taken in."""
     with failures_reported():
-        from gandb.sharing.merging import bundles as taken_in
+        from gandb.sharing.merging.merging import bundles as taken_in
 
         found = taken_in(open_store(ctx))
         if as_json:

@@ -101,8 +101,8 @@ def _reader(ctx: typer.Context, bundle: Path | None) -> Iterator[ReadableStore]:
 
         yield open_reader(ctx)
         return
-    from gandb.sharing.bundle import open_bundle
-    from gandb.sharing.bundle_sql import reading
+    from gandb.sharing.bundles.bundle import open_bundle
+    from gandb.sharing.bundles.in_place import reading
 
     with open_bundle(bundle) as opened, reading(opened) as reader:
         yield reader

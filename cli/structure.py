@@ -57,7 +57,7 @@ def show(
 ) -> None:
     """Write one structure to stdout."""
     with failures_reported():
-        from gandb.sharing.structure_files import WRITERS
+        from gandb.sharing.exports.structure_files import WRITERS
         from gandb.tasks.structures import find_structure
 
         own, crystal = find_structure(open_store(ctx), structure)
@@ -80,7 +80,7 @@ def export(
 ) -> None:
     """Write the structures that a query selects, in a format that other programs read."""
     with failures_reported():
-        from gandb.sharing.structure_files import export_structures
+        from gandb.sharing.exports.structure_files import export_structures
 
         with progress("structures") as advance:
             last = 0

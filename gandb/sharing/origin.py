@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from gandb.core.errors import UsageError
 from gandb.schema.tables import setting
-from gandb.sharing.bundle import ORIGIN
+from gandb.sharing.bundles.bundle import ORIGIN
 from gandb.store import Store
 
 _SETTING = "origin"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from gandb.sharing.bundle import TABLES, BundleTable
+from gandb.sharing.bundles.bundle import TABLES, BundleTable
 
 Break = Callable[["Broken"], None]
 TABLE = {t.name: t for t in TABLES}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from gandb.sharing.bundle import TABLES, Bundle
+from gandb.sharing.bundles.bundle import TABLES, Bundle
 
 Rows = dict[str, list[dict[str, Any]]]
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from gandb.core.config import Settings
 from gandb.datasets import selection, versions
+from gandb.sharing.bundles.packing import pack
+from gandb.sharing.bundles.selection import select
 from gandb.sharing.origin import set_origin
-from gandb.sharing.packing import pack
-from gandb.sharing.selection import select
 from gandb.sources.sample import sample_files
 from gandb.store import Store
 from gandb.tasks.candidates import candidates_job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gandb.cli import share_merge  # noqa: F401 - loads what the command loads
 from gandb.identity import kernel_comparison  # noqa: F401
-from gandb.sharing import merging, merging_names, merging_report
+from gandb.sharing.merging import merging, names, report
 from gandb.store.files import Files
 from gandb.store.transaction import Transaction
 from gandb.tasks import identity  # noqa: F401
@@ -15,8 +15,8 @@ nursery.TRAPS |= {
     "blob": (Files, "put_blob", True),  # blobs are there, and no row names them
     "compared": (Transaction, "absent", True),
     "appended": (Transaction, "append_all", True),
-    "version": (merging_names, "store_version", True),
-    "stated": (merging_report, "merge_statements", False),
+    "version": (names, "store_version", True),
+    "stated": (report, "merge_statements", False),
     "recorded": (Transaction, "insert_new", True),  # at last the bundle itself
     "merged": (merging, "_merge", True),  # right after the commit
 }

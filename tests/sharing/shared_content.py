@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from gandb.datasets.members import members_shared, read_members
 from gandb.schema import tables
 from gandb.schema.tables import metadata
-from gandb.sharing.merging_results import SHARED_KINDS
+from gandb.sharing.merging.results import SHARED_KINDS
+from gandb.sharing.merging.statements import conflicts
 from gandb.sharing.origin import own_origin
-from gandb.sharing.statements import conflicts
 from gandb.store import Store
 from tests.content import Dump
 

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gandb.core.errors import GandbError, InputError, RevisionError
-from gandb.sharing.bundle import TABLES, open_bundle
-from gandb.sharing.bundle_checks import check_parquet
-from gandb.sharing.page_headers import DATA_PAGE, DICTIONARY_PAGE, PageError, page_headers
+from gandb.sharing.bundles.bundle import TABLES, open_bundle
+from gandb.sharing.bundles.checks import check_parquet
+from gandb.sharing.bundles.page_headers import DATA_PAGE, DICTIONARY_PAGE, PageError, page_headers
 from gandb.sharing.portable import GROUP_ROWS, write_parquet
 from tests.sharing.conftest import Group
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from gandb.sharing.bundle import TABLES, BundleTable
-from gandb.sharing.packing import pack
-from gandb.sharing.selection import select
+from gandb.sharing.bundles.bundle import TABLES, BundleTable
+from gandb.sharing.bundles.packing import pack
+from gandb.sharing.bundles.selection import select
 from tests.sharing.bundles import files_of
 from tests.sharing.conftest import Group
 

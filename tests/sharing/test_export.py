@@ -13,7 +13,7 @@ from gandb.cli.app import app
 from gandb.core.config import Settings
 from gandb.core.errors import QueryError, StoreError, UsageError
 from gandb.query.frames import query
-from gandb.sharing.structure_files import FORMATS, export_structures
+from gandb.sharing.exports.structure_files import FORMATS, export_structures
 from gandb.store import Store, StoreReader
 from gandb.tasks.records import records_job
 from tests import postgres

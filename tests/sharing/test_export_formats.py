@@ -27,10 +27,10 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from gandb.core.crystals import Crystal, crystal
 from gandb.core.units import PROPERTIES
 from gandb.representations.pymatgen_structures import from_structure
-from gandb.sharing.export_rows import Item
-from gandb.sharing.export_sinks import sink_for
-from gandb.sharing.export_tables import HEADER, LEMAT
-from gandb.sharing.export_texts import CannotHoldError, poscar_lacks, xyz_lacks
+from gandb.sharing.exports.rows import Item
+from gandb.sharing.exports.sinks import sink_for
+from gandb.sharing.exports.tables import HEADER, LEMAT
+from gandb.sharing.exports.texts import CannotHoldError, poscar_lacks, xyz_lacks
 from gandb.sources.formats import crystal_of
 from gandb.sources.own_records import KEY
 from gandb.sources.reading import read_files

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gandb.core.errors import InputError, RevisionError
-from gandb.sharing.bundle import TABLES
-from gandb.sharing.merging import merge
+from gandb.sharing.bundles.bundle import TABLES
+from gandb.sharing.merging.merging import merge
 from gandb.store import Store
 from tests.content import digest, dump
 from tests.sharing.breaking import (

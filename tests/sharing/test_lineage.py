@@ -17,9 +17,9 @@ from gandb.core.errors import NotFoundError, UsageError
 from gandb.datasets import selection, versions
 from gandb.query.frames import query
 from gandb.schema import tables
-from gandb.sharing.lineage import Key, Lineage, trace
-from gandb.sharing.lineage_steps import MANY
-from gandb.sharing.prov import prov_document, prov_json
+from gandb.sharing.lineage.prov import prov_document, prov_json
+from gandb.sharing.lineage.steps import MANY
+from gandb.sharing.lineage.tracing import Key, Lineage, trace
 from gandb.store import Store
 from gandb.tasks.candidates import candidates_job
 from gandb.tasks.records import records_job

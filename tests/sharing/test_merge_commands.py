@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gandb.cli.app import app
-from gandb.sharing.verifying_values import shown
+from gandb.sharing.verifying.values import shown
 from gandb.store import Store
 from gandb.tasks.verification import verify_store
 from tests.sharing import groups

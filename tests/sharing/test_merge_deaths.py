@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gandb.core.config import Settings
-from gandb.sharing.merging import merge
+from gandb.sharing.merging.merging import merge
 from gandb.store import Store
 from gandb.store.verify import remove_leftovers
 from gandb.tasks.verification import verify_store

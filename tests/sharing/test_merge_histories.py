@@ -17,7 +17,7 @@ from gandb.core.compositions import CompositionBatch, uuid_array
 from gandb.core.config import Settings
 from gandb.datasets import selection, versions
 from gandb.schema import tables
-from gandb.sharing.merging import merge
+from gandb.sharing.merging.merging import merge
 from gandb.sharing.origin import set_origin
 from gandb.store import Store
 from gandb.tasks.rows import Compositions, entry_ids, merge_compositions

@@ -13,10 +13,10 @@ from gandb.datasets import selection, versions
 from gandb.datasets.names import parse_reference
 from gandb.jobs.queue import now
 from gandb.schema import tables
-from gandb.sharing.merging import bundles, merge
-from gandb.sharing.merging_report import MergeReport
+from gandb.sharing.merging.merging import bundles, merge
+from gandb.sharing.merging.report import MergeReport
+from gandb.sharing.merging.statements import conflicts
 from gandb.sharing.origin import set_origin
-from gandb.sharing.statements import conflicts
 from gandb.store import Store
 from gandb.tasks.verification import verify_store
 from tests.content import differences, dump

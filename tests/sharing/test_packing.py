@@ -22,11 +22,11 @@ from gandb.datasets import selection as members
 from gandb.datasets import versions
 from gandb.schema import tables
 from gandb.sharing.backup import restore_backup, write_backup
-from gandb.sharing.bundle import TABLES, Bundle, open_bundle
+from gandb.sharing.bundles.bundle import TABLES, Bundle, open_bundle
+from gandb.sharing.bundles.packing import Packed, pack
+from gandb.sharing.bundles.selection import Selection, select
 from gandb.sharing.origin import own_origin, require_origin, set_origin
-from gandb.sharing.packing import Packed, pack
-from gandb.sharing.selection import Selection, select
-from gandb.sharing.verifying import verify_content
+from gandb.sharing.verifying.content import verify_content
 from gandb.store import Store
 from tests.sharing import groups
 from tests.sharing.bundles import Rows, files_of, loose_references, rows_of, unneeded

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gandb.sharing.bundle import open_bundle
+from gandb.sharing.bundles.bundle import open_bundle
 from tests.sharing.bundles import files_of
 from tests.sharing.conftest import Group
 from tests.tasks.test_death import Nursery
@@ -69,7 +69,7 @@ def _remove(path: Path) -> None:
 
 def test_two_may_pack_at_once(two_groups: dict[str, Group], tmp_path: Path) -> None:
     """The folder of one who still works is not taken for what a dead one left."""
-    from gandb.sharing.packing_files import making
+    from gandb.sharing.bundles.packing_files import making
 
     target = tmp_path / "bundle"
     with making(target) as first:

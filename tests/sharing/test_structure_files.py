@@ -15,8 +15,8 @@ from gandb.core.config import Settings
 from gandb.core.crystals import Crystal
 from gandb.core.errors import QueryError, StoreError, UsageError
 from gandb.representations.pymatgen_structures import from_structure
-from gandb.sharing.export_texts import cif_text, json_text, poscar_text
-from gandb.sharing.structure_files import export_structures, format_of
+from gandb.sharing.exports.structure_files import export_structures, format_of
+from gandb.sharing.exports.texts import cif_text, json_text, poscar_text
 from gandb.sources.cif import decode_cif
 from gandb.sources.poscar import decode_poscar
 from gandb.store import StoreReader

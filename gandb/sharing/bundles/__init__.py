@@ -1,0 +1,1 @@
+"""Bundles: packing what a group hands on, opening and asking what it is handed."""

@@ -1,0 +1,1 @@
+"""Taking in bundles, and what groups state differently."""

@@ -1,0 +1,1 @@
+"""Working out again what a bundle says."""
