@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,8 @@ import sqlalchemy as sa
 from gandb import __version__
 from gandb.core.errors import JobError, UsageError
 from gandb.core.formula import parse_formulas
-from gandb.datasets.versions import members_query, reference_of
+from gandb.datasets.members import members_query, members_shared
+from gandb.datasets.versions import reference_of
 from gandb.jobs.queue import chunk_results
 from gandb.jobs.records import Job, State
 from gandb.reports import collect_novelty
@@ -81,23 +83,23 @@ def collect(store: Store, jobs: Sequence[Job], title: str = "Generators compared
     judged = [job for job in jobs if job.kind == NOVELTY_KIND]
     novelties = collect_novelty.novelties(store, judged)
     with store.read() as connection:
-        sets: dict[UUID, tuple[DatasetSummary, SetStatistics]] = {}
+        sets: dict[UUID, _Training] = {}
         runs = []
         used: dict[UUID, dict[str, Any]] = {}
         for job in generated:
             version_id = _require(job.dataset_version_id)
             if version_id not in sets:
-                sets[version_id] = _summary(connection, version_id)
+                sets[version_id] = _training(connection, version_id)
             rows = metric_recipes(version_id)
             used |= {row["id"]: row for row in rows.values()}
-            runs.append(_run(connection, job, rows, *sets[version_id]))
+            runs.append(_run(connection, job, rows, sets[version_id]))
         known = {r[0] for r in connection.execute(sa.select(recipe.c.id))}
         used |= {row["id"]: row for row in collect_novelty.recipe_rows(connection, novelties)}
     commands = [f"gandb report {' '.join(job.short_id for job in jobs)}"]
     return Report(
         title=title,
         runs=tuple(runs),
-        datasets=tuple(summary for summary, _ in sets.values()),
+        datasets=tuple(t.summary for t in sets.values() if t.summary is not None),
         recipes=tuple(_recipe(row) for i, row in used.items() if i in known),
         commands=(
             *map(_command, runs),
@@ -140,13 +142,25 @@ def _command(run: Run) -> str:
     )
 
 
-def _summary(connection: sa.Connection, version_id: UUID) -> tuple[DatasetSummary, SetStatistics]:
+@dataclass(frozen=True)
+class _Training:
+    """What runs are compared with; of members that were not shared, the name alone."""
+
+    ref: str
+    summary: DatasetSummary | None = None
+    statistics: SetStatistics | None = None
+
+
+def _training(connection: sa.Connection, version_id: UUID) -> _Training:
+    ref = reference_of(connection, version_id)
+    if not members_shared(connection, version_id):
+        return _Training(ref)
     _, train = data.compositions_of(connection, version_id, "train")
     statistics = describe(train)
     verdicts = check_all(train)
     n_test = len(data.composition_ids(connection, version_id, "test"))
     summary = DatasetSummary(
-        ref=reference_of(connection, version_id),
+        ref=ref,
         n_train=len(train),
         n_test=n_test or None,
         element_frequency=statistics.elements / max(statistics.total, 1),
@@ -154,7 +168,7 @@ def _summary(connection: sa.Connection, version_id: UUID) -> tuple[DatasetSummar
         checks={name: float(v.passed.mean()) for name, v in verdicts.items()},
         attribution=" ".join(_attributions(connection, version_id)),
     )
-    return summary, statistics
+    return _Training(ref, summary, statistics)
 
 
 def _attributions(connection: sa.Connection, version_id: UUID) -> list[str]:
@@ -173,8 +187,7 @@ def _run(
     connection: sa.Connection,
     job: Job,
     recipes: dict[str, dict[str, Any]],
-    summary: DatasetSummary,
-    training: SetStatistics,
+    training: _Training,
 ) -> Run:
     origin = _origin(connection, job)
     values: dict[str, dict[int, float]] = {}
@@ -191,7 +204,7 @@ def _run(
         job_id=str(job.id),
         model=origin["name"],
         role=Role(origin["role"]),
-        dataset=summary.ref,
+        dataset=training.ref,
         seed=int(job.seed or 0),
         n_samples=n,
         recipes={name: str(row["id"]) for name, row in recipes.items()},
@@ -201,11 +214,11 @@ def _run(
         rejections=dict(rejected),
         uniqueness=values["uniqueness"],
         novelty=values["novelty"],
-        novelty_reference=summary.ref,
+        novelty_reference=training.ref,
         holdout_recovery=values["recovery"][n] if "recovery" in values else None,
         one_element_share=values["one_element"][n],
         reduced_share=values["reducible"][n],
-        divergences=distances(samples, training),
+        divergences=distances(samples, training.statistics) if training.statistics else {},
         curves=_curves(connection, origin["job_id"]),
         element_frequency=samples.elements / max(samples.total, 1),
         n_elements=samples.n_elements.astype(float),
