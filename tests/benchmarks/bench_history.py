@@ -1,10 +1,10 @@
 """Histories of datasets: a diff of two large versions, fifty versions in the space of two.
 
 The entries are made up, a million of them. What the store grows by is what the database counts: the
-blocks in use of DuckDB's file, the tables and indexes of PostgreSQL. "A hundredth changed" is measured
-both ways: a hundredth of the members came or went (half came, half went), and a hundredth was replaced
-(as many came as went). The plain peer keeps every version as a Parquet file of ids and splits of its
-own, as a folder under DVC would.
+blocks in use of DuckDB's file, the tables and indexes of PostgreSQL. "A hundredth changed" is
+measured both ways: a hundredth of the members came or went (half came, half went), and a hundredth
+was replaced (as many came as went). The plain peer keeps every version as a Parquet file of ids and
+splits of its own, as a folder under DVC would.
 """
 
 from __future__ import annotations
