@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from gandb.core.config import Settings
 from gandb.core.crystals import Crystal
 from gandb.schema.tables import access_token, candidate, entry, published
+from gandb.sharing.serving import catalogue
 from gandb.sharing.serving.answers import MEDIA_TYPE
 from gandb.sharing.serving.packed import COLUMNS, pack_columns, unpack, unpack_row
 from gandb.sharing.serving.properties import PREFIX, STRUCTURES
@@ -134,15 +135,16 @@ def test_what_changes_later_is_seen_at_once(store_url: str, tmp_path: Path) -> N
 # --- pages -------------------------------------------------------------------------------
 
 
+SORTS = ["", "id", "-id", "nsites", "-nelements,chemical_formula_reduced", "_gandb_band_gap",
+         "-_gandb_band_gap", "_gandb_external_id,-nsites", "-last_modified",
+         "_gandb_structure_id"]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "sort",
-    ["", "id", "-id", "nsites", "-nelements,chemical_formula_reduced", "_gandb_band_gap",
-     "-_gandb_band_gap", "_gandb_external_id,-nsites", "-last_modified", "_gandb_structure_id"],
-)  # fmt: skip
-@pytest.mark.parametrize("limit", [1, 7, 1000])
+    ("sort", "limit"),
+    [*((s, n) for s in SORTS for n in (7, 1000)), *((s, 1) for s in SORTS if "," in s)],
+)
 def test_pages_add_up_in_any_order(served: Served, sort: str, limit: int) -> None:
-    if limit == 1 and "," not in sort:
-        pytest.skip("long")
     given = {"sort": sort} if sort else {}
     found = served.all(page_limit=limit, response_fields="id", **given)
     ids = [r["id"] for r in found]
@@ -162,6 +164,16 @@ def test_pages_add_up_in_any_order(served: Served, sort: str, limit: int) -> Non
             known.sort(key=lambda i, v=value: v[i])
         ordered = known + [i for i in ordered if value[i] is None]
     assert ids == ordered
+
+
+@pytest.mark.parametrize("asked", [{}, {"filter": "nelements<3"}, {"filter": "nelements=77"}])
+def test_large_stores_are_looked_through_part_by_part(
+    served: Served, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
+) -> None:
+    whole = served.all(page_limit=7, **asked)
+    monkeypatch.setattr(catalogue, "_LARGE", 0)
+    assert served.all(page_limit=7, **asked) == whole
+    assert len(whole) == served.structures(**asked).json["meta"]["data_returned"]
 
 
 def test_offsets_and_numbers_reach_the_same_pages(served: Served) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +18,9 @@ from gandb.sharing.serving.documents import reference_resources, resources
 from gandb.sharing.serving.failures import RequestError
 from gandb.sharing.serving.properties import REFERENCES, STRUCTURES, Property
 from gandb.sharing.serving.publishing import Publication, list_publications
-from gandb.sharing.serving.queries import Rows
+from gandb.sharing.serving.queries import Rows, Span, spans
 from gandb.sharing.serving.requests import Asked, write_cursor
-from gandb.sharing.serving.sessions import Session, Sessions, TooSlowError, sessions_of
+from gandb.sharing.serving.sessions import Row, Session, Sessions, TooSlowError, sessions_of
 from gandb.sharing.serving.timestamps import parse_timestamp
 from gandb.sharing.serving.tokens import find_token
 from gandb.store import Store
@@ -28,6 +28,7 @@ from gandb.store import Store
 SECONDS = 20.0
 """How long a query may take by default."""
 
+_LARGE = 100_000  # structures, from which DuckDB looks through them part by part
 _COUNTING = 0.04  # seconds that an answer waits for its count
 _LIVE = 60.0  # seconds for which a count holds that looked at what may change
 _KEPT = 2_000  # counts
@@ -120,11 +121,8 @@ class Catalogue:
         rows = view.rows()
         conditions = Conditions(STRUCTURES, rows.locate, view.session.kind)
         condition = None if asked.filter is None else conditions.of(asked.filter)
-        wanted = asked.limit + 1
-        query = rows.page(condition, asked.orders, asked.above, wanted, asked.offset)
         try:
-            listed = view.session.rows(query) if view.publications else []
-            found = list({row["id"]: row for row in listed}.values())
+            found = self._found(view, rows, condition, asked)
             shown, more = found[: asked.limit], len(found) > asked.limit
             ids = [row["id"] for row in shown]
             data = resources(view.session, rows, view.publications, ids, asked.fields, base)
@@ -154,6 +152,27 @@ class Catalogue:
         return Page(
             data, following, returned, available, included, asked.warnings + conditions.warnings
         )
+
+    def _found(
+        self, view: View, rows: Rows, condition: Condition | None, asked: Asked
+    ) -> list[Row]:
+        """Return one entry more than the page shows, if there are as many."""
+        wanted = asked.limit + 1
+        if not view.publications:
+            return []
+        parts: Iterable[Span | None] = [None]
+        large = sum(p.n_structures for p in view.publications) > _LARGE
+        if large and view.session.kind == "duckdb" and not asked.orders and not asked.offset:
+            parts = spans(asked.above[-1] if asked.above else None)
+        found: dict[UUID, Row] = {}
+        for span in parts:
+            query = rows.page(
+                condition, asked.orders, asked.above, wanted - len(found), asked.offset, span
+            )
+            found |= {row["id"]: row for row in view.session.rows(query)}
+            if len(found) >= wanted:
+                break
+        return list(found.values())
 
     def structure(self, view: View, own_id: str, asked: Asked, base: str) -> Page:
         """Return one structure; 404 for what is not there, or may not be seen."""

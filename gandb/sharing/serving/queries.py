@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,8 @@ NOVELTY = ("known", "structure", "prototype", "substitution", "composition")
 """Names of the levels of `candidate_novelty`."""
 
 _ROW = published.c
+_ALL_IDS = 2**128 - 1
+_SHARES = (1 / 64, 1 / 8)
 _LIVE = frozenset({f"{PREFIX}{n}" for n in ("novelty", "material_id", "times_generated")})
 
 
@@ -42,6 +44,28 @@ class Found:
 
     id: UUID
     keys: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Ids above one and up to another."""
+
+    above: UUID
+    last: UUID
+
+
+def spans(above: UUID | None) -> Iterator[Span]:
+    """Cut the ids after a place into a few, a small one first.
+
+    Rows lie sorted by id, and ids are hashes: a share of all ids holds that share of the rows. So
+    what is frequent is found in a small part of the table, what is rare takes a few queries more.
+    """
+    begin = 0 if above is None else above.int
+    for share in (*_SHARES, 1.0):
+        end = min(_ALL_IDS, begin + int(share * _ALL_IDS))
+        if begin < end:
+            yield Span(UUID(int=begin), UUID(int=end))
+        begin = end
 
 
 class Rows:
@@ -152,6 +176,7 @@ class Rows:
         above: Sequence[Any] | None,
         limit: int,
         offset: int = 0,
+        span: Span | None = None,
     ) -> sa.Select[Any]:
         """Return the query of the first entries after a place.
 
@@ -161,13 +186,16 @@ class Rows:
             above: values of the keys, and the id, of the last entry before; None from the start.
             limit: how many entries.
             offset: how many to pass over.
+            span: ids to look at; None for all.
         """
         keys = [(self._sortable(o.property), o.descending) for o in orders]
         labelled = [k.label(f"key_{i}") for i, (k, _) in enumerate(keys)]
         query = sa.select(_ROW.id.label("id"), *labelled).where(self.visible())
         if condition is not None:
             query = query.where(condition)
-        if above is not None:
+        if span is not None:
+            query = query.where(_ROW.id > span.above, _ROW.id <= span.last)
+        elif above is not None:
             query = query.where(_after([*keys, (_ROW.id, False)], above))
         if offset and self.copies > 1:
             query = query.group_by(_ROW.id, *(k for k, _ in keys))
