@@ -8,8 +8,9 @@ VENV     ?= .venv
 PIP_ARGS ?=
 # Groups of `make bench`: cnen, import, matgan ... (all if empty).
 ONLY     ?=
-# Passed on to pytest, e.g. make test TESTS="tests/core -k formula".
+# Passed on to pytest, e.g. make test TESTS="tests/core -k formula"; SLOW=1 runs the long ones too.
 TESTS    ?=
+SLOW     ?=
 JOBS     ?= 2
 
 BIN   := $(VENV)/bin
@@ -26,7 +27,7 @@ demo: $(STAMP) ## Import real formulas, train, generate, check, report and query
 	@$(BIN)/gandb demo
 
 test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(if $(SLOW),,-m "not slow") $(TESTS)
 
 bench: $(STAMP) ## Measure against peers, print a table, write bench.json (ONLY=group)
 	$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))

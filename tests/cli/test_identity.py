@@ -278,7 +278,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("novelty", "generator", "--against", "entries"), 3, "gen"),
     (("novelty", "gen", "--against", "e@1"), 3, "no dataset named 'e'; known: d"),
     (("novelty", "gen", "--against", "d@9"), 3, "known: d@1"),
-    (("novelty", "gen", "--against", "d@1:all"), 3, "known: d"),
+    (("novelty", "gen", "--against", "d@1:all"), 2, "no split 'all'"),
     (("novelty", "gen", "--against", "training"), 2, "gen is an external model"),
     (("novelty", "gen", "--against", "earlier"), 2, "no structure is in earlier"),
     (("novelty", "gen", "--against", "formulas"), 2, "no structure is in formulas"),

@@ -105,13 +105,6 @@ def _live(
     return total, states
 
 
-def test_a_few_deaths_leave_no_trace(
-    nursery: Nursery, two_groups: dict[str, Group], tmp_path: Path
-) -> None:
-    total, _ = _live(nursery, two_groups, tmp_path, 1, 4)
-    assert total >= 4
-
-
 @pytest.mark.slow
 def test_twenty_five_deaths_leave_no_trace(
     nursery: Nursery, two_groups: dict[str, Group], tmp_path: Path

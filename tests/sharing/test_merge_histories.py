@@ -115,18 +115,10 @@ def tags(store: Store) -> set[tuple[str, str]]:
 worlds = given(histories, st.permutations(ORIGINS), st.permutations(ORIGINS), st.booleans())
 
 
-@settings(max_examples=2, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 @worlds
 def test_all_orders_end_alike(
-    history: History, one: list[str], other: list[str], zipped: bool
-) -> None:
-    ends_alike(history, one, other, zipped=zipped)
-
-
-@pytest.mark.slow
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-@worlds
-def test_all_orders_of_many_histories_end_alike(
     history: History, one: list[str], other: list[str], zipped: bool
 ) -> None:
     ends_alike(history, one, other, zipped=zipped)

@@ -357,6 +357,9 @@ class Conditions:
             return _elements(quantity, values)
         column = self._expression(found)
         type_ = sa.ARRAY(_SQL_TYPES[found.item or Type.STRING])
+        if found.item is Type.INTEGER and any(isinstance(v, float) for v in values):
+            type_ = sa.ARRAY(_SQL_TYPES[Type.FLOAT])  # 1, 0.5: compared as numbers
+            column, values = sa.cast(column, type_), [float(v) for v in values]
         wanted = sa.cast(sa.literal(values, type_), type_)
         operators = {Quantity.ONLY: "<@", Quantity.ANY: "&&"}
         operator = operators.get(quantity, "@>")
