@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +66,13 @@ def _child(order: dict[str, Any]) -> None:
     gandb()
 
 
-def _run(order: dict[str, Any]) -> int:
+def fork(work: Callable[[], None]) -> int:
+    """Begin something in a fork of this process, which ends with it; return the fork's number."""
     pid = os.fork()
     if pid == 0:
         code = 70
         try:
-            _child(order)
+            work()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         except BaseException:  # noqa: BLE001 - the process ends here, whatever it is
@@ -78,7 +81,11 @@ def _run(order: dict[str, Any]) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return pid
+
+
+def _run(order: dict[str, Any]) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(fork(partial(_child, order)), 0)[1])
 
 
 def main() -> None:

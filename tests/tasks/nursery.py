@@ -17,8 +17,8 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gandb.cli.app import main as gandb
@@ -30,6 +30,7 @@ from gandb.store.files import Files
 from gandb.store.transaction import Transaction
 from gandb.tasks import training
 from gandb.training import adversarial  # noqa: F401
+from tests.forking import fork
 
 TRAPS: dict[str, tuple[Any, str, bool]] = {
     "claimed": (leases, "claim", True),  # a chunk is claimed, work has not begun
@@ -72,19 +73,7 @@ def child(order: dict[str, Any]) -> None:
 
 def run(order: dict[str, Any]) -> dict[str, Any]:
     begun = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        code = 70
-        try:
-            child(order)
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        except BaseException:  # noqa: BLE001 - the process ends here, whatever it is
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    pid = fork(partial(child, order))
     deadline = None if order["kill_after"] is None else begun + order["kill_after"]
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG if deadline is not None else 0)

@@ -18,6 +18,7 @@ import re
 import stat
 import tempfile
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -300,10 +301,11 @@ def bundle_files(path: Path) -> Iterator[BundleFiles]:
         else:
             raise InputError(f"there is no bundle at {path}")
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        # zipfile says "not implemented" of compressions and versions that it does not know
         raise InputError(f"cannot read {path} as a bundle: {error}") from error
 
 
-class BundleFiles:
+class BundleFiles(ABC):
     """The files of a bundle: their names and sizes, and what is in them.
 
     Attributes:
@@ -314,17 +316,17 @@ class BundleFiles:
     path: Path
     sizes: dict[str, int]
 
+    @abstractmethod
     def open(self, name: str) -> IO[bytes]:
         """Open a file of the bundle."""
-        raise NotImplementedError
 
+    @abstractmethod
     def checked(self, name: str, sha256: str, folder: Path) -> Path:
         """Check the hash of a file and return where it can be read.
 
         Raises:
             InputError: it is damaged.
         """
-        raise NotImplementedError
 
     def _copy(self, name: str, sha256: str, out: IO[bytes] | None) -> None:
         digest = hashlib.sha256()
