@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -230,9 +231,14 @@ def test_a_version_whose_members_were_not_shared(filled: Filled) -> None:
         "n_entries": 5, "n_compositions": 4,
     }  # fmt: skip
     parent = {"version_id": stub["id"], "position": 0, "parent_id": filled.dataset.id}
+    named = {"dataset_id": UUID(int=78), "number": 1, "version_id": stub["id"], "message": "",
+             "selection": {}, "created_at": datetime(2026, 1, 1)}  # fmt: skip
     with filled.store.write() as tx:
         tx.insert_new(tables.dataset_version, stub)
         tx.insert_new(tables.dataset_parent, parent)
+        tx.insert_new(tables.dataset, {"id": named["dataset_id"], "name": "bose/closed"})
+        tx.insert_new(tables.dataset_number, named)
+    assert trace(filled.store, "bose/closed@1").root.id == str(stub["id"])
     found = trace(filled.store, str(stub["id"]), depth=1)
     assert [s.relation for s in found.steps] == ["derived_from"]
     assert "its members were not shared" in found.things[found.root].label

@@ -128,7 +128,7 @@ def _by_reference(store: Store, text: str) -> list[Key]:
     if ":" in text and named:
         return [Key("checkpoint", str(find_checkpoint(store, text).id))]
     try:
-        return [Key("dataset_version", str(versions.resolve(store, text).id))]
+        return [Key("dataset_version", str(versions.find(store, text).id))]
     except NotFoundError:
         if named:
             raise
