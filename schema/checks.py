@@ -1,4 +1,4 @@
-"""Tables of checks: recipes, verdicts, metrics."""
+"""Tables of checks: recipes, verdicts on compositions and structures, metrics."""
 
 from __future__ import annotations
 
@@ -35,6 +35,31 @@ check_result = sa.Table(
     info={**BULK, "meaning": "One verdict per subject and recipe."},
 )  # fmt: skip
 sa.Index("ix_check_result_subject_id", check_result.c.subject_id)
+
+structure_check = sa.Table(
+    "structure_check",
+    metadata,
+    reference("recipe_id", "recipe.id", "How it was checked.", primary_key=True),
+    reference("structure_id", "structure.id", "The structure.", primary_key=True),
+    column(
+        "passed",
+        sa.Boolean(),
+        "The verdict; null if it could not be made.",
+        provenance="gandb",
+        nullable=True,
+    ),
+    column(
+        "value",
+        sa.Double(),
+        "The number behind the verdict, in the unit that the recipe names; null if there is none.",
+        unit="of the check",
+        provenance="gandb",
+        nullable=True,
+    ),
+    column("reason", sa.Text(), "Why, in a few words.", provenance="gandb"),
+    info={**BULK, "meaning": "One verdict per structure and recipe, with the number behind it."},
+)
+sa.Index("ix_structure_check_structure_id", structure_check.c.structure_id)
 
 metric = sa.Table(
     "metric",

@@ -136,6 +136,22 @@ generation_event = sa.Table(
         unit=LABEL,
         provenance="worker",
     ),
+    column(
+        "requested_space_group",
+        sa.SmallInteger(),
+        "Space group that was asked for, 1 to 230, at the first of these samples; null if none.",
+        unit=LABEL,
+        provenance="worker",
+        nullable=True,
+    ),
+    column(
+        "requested_formula",
+        sa.Text(),
+        "What was asked for at the first of these samples: reduced formula, or elements as a "
+        "chemical system; null if nothing.",
+        provenance="worker",
+        nullable=True,
+    ),
     info={**BULK, "meaning": "Which job and chunk made a candidate, and how often."},
 )
 sa.Index("ix_generation_event_candidate_id", generation_event.c.candidate_id)

@@ -9,7 +9,7 @@ a unique index makes a bulk insert four times as slow.
 ``operational`` tables say how and when the work was done.
 """
 
-from gandb.schema.checks import check_result, metric, recipe
+from gandb.schema.checks import check_result, metric, recipe, structure_check
 from gandb.schema.columns import metadata
 from gandb.schema.datasets import (
     dataset,
@@ -20,6 +20,7 @@ from gandb.schema.datasets import (
     dataset_tag,
     dataset_version,
 )
+from gandb.schema.energies import relaxation, stability
 from gandb.schema.identity import (
     candidate_novelty,
     comparison,
@@ -81,13 +82,16 @@ __all__ = [
     "publication",
     "published",
     "recipe",
+    "relaxation",
     "setting",
     "snapshot_entry",
     "snapshot_file",
     "snapshot_reject",
     "source_snapshot",
+    "stability",
     "statement",
     "structure",
+    "structure_check",
     "structure_key",
     "structure_symmetry",
 ]

@@ -25,6 +25,7 @@ VIEWS = (
     "generated",
     "snapshots",
     "checks",
+    "structure_checks",
     "lineage",
     "lineage_edges",
     "lineage_checks",

@@ -1,4 +1,4 @@
-"""Generators of compositions: MatGAN and the baselines it has to beat, behind one interface.
+"""Generators of compositions and of crystal structures, and the baselines they have to beat.
 
 One file per model; `MODELS` names them all. Nothing here loads torch until a model that needs it
 is asked for.
@@ -20,8 +20,27 @@ from gandb.generators.base import (
     read_description,
     unpack,
 )
+from gandb.generators.structures import StructureData, StructureGenerator, StructureSamples
 
-__all__ = ["MODELS", "REJECTIONS", "Generator", "Model", "Samples", "TrainingData", "get", "load"]
+__all__ = [
+    "COMPOSITIONS",
+    "MODELS",
+    "REJECTIONS",
+    "STRUCTURES",
+    "Generator",
+    "Model",
+    "Samples",
+    "StructureData",
+    "StructureGenerator",
+    "StructureSamples",
+    "TrainingData",
+    "get",
+    "load",
+]
+
+
+COMPOSITIONS, STRUCTURES = "compositions", "structures"
+"""What a model can make."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +53,7 @@ class Model:
         config: its configuration class there.
         trained: whether it is trained by iterations; baselines are fitted at once.
         about: one line for people.
+        makes: `COMPOSITIONS` or `STRUCTURES`; it is fitted to the same.
     """
 
     module: str
@@ -41,6 +61,7 @@ class Model:
     config: str
     trained: bool
     about: str
+    makes: str = COMPOSITIONS
 
     def load_module(self) -> ModuleType:
         """Import the module.
@@ -78,6 +99,54 @@ MODELS: dict[str, Model] = {
         False,
         "baseline: a training formula with one element replaced",
     ),
+    "cubicgan": Model(
+        "gandb.generators.cubicgan",
+        "CubicGAN",
+        "CubicGANConfig",
+        True,
+        "crystals: cubic ternaries and quaternaries, from space group and elements",
+        STRUCTURES,
+    ),
+    "pgcgm": Model(
+        "gandb.generators.pgcgm",
+        "PGCGM",
+        "PGCGMConfig",
+        True,
+        "crystals: ternaries of 20 space groups, by symmetry operations and distance losses",
+        STRUCTURES,
+    ),
+    "composition_gan": Model(
+        "gandb.generators.composition_gan",
+        "CompositionGAN",
+        "CompositionGANConfig",
+        True,
+        "crystals of a composition that is asked for, as clouds of points",
+        STRUCTURES,
+    ),
+    "random_coordinates": Model(
+        "gandb.generators.random_coordinates",
+        "RandomCoordinates",
+        "RandomCoordinatesConfig",
+        False,
+        "baseline: random coordinates in the cells of training crystals",
+        STRUCTURES,
+    ),
+    "random_wyckoff": Model(
+        "gandb.generators.random_wyckoff",
+        "RandomWyckoff",
+        "RandomWyckoffConfig",
+        False,
+        "baseline: Wyckoff positions of a space group filled at random",
+        STRUCTURES,
+    ),
+    "prototype_substitution": Model(
+        "gandb.generators.prototype_substitution",
+        "PrototypeSubstitution",
+        "PrototypeSubstitutionConfig",
+        False,
+        "baseline: a training crystal with elements replaced",
+        STRUCTURES,
+    ),
 }
 """Every model by name."""
 
@@ -93,7 +162,7 @@ def get(name: str) -> Model:
     return MODELS[name]
 
 
-def load(checkpoint: bytes, device: str = "cpu") -> Generator:
+def load(checkpoint: bytes, device: str = "cpu") -> Generator | StructureGenerator:
     """Make a generator of a checkpoint's bytes.
 
     Args:
@@ -117,7 +186,7 @@ def load(checkpoint: bytes, device: str = "cpu") -> Generator:
     tensors, description = unpack(checkpoint)
     factory = getattr(model.load_module(), model.generator)
     try:
-        generator: Generator = factory.restore(tensors, description, device)
+        generator: Generator | StructureGenerator = factory.restore(tensors, description, device)
     except KeyError as error:
         raise InputError(f"the checkpoint lacks the tensor {error}") from error
     return generator

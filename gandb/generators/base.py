@@ -12,7 +12,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import safetensors
@@ -36,6 +36,7 @@ _METADATA_KEY = "gandb"
 _MAX_HEADER = 100_000_000
 
 Config = TypeVar("Config")
+Fitted = TypeVar("Fitted")
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,29 @@ class TrainingData:
                 f"{encoded.rejected() or 'the dataset is empty'}"
             )
         return encoded
+
+
+class Data(Protocol):
+    """What a model is fitted to: `TrainingData`, or `gandb.generators.structures.StructureData`."""
+
+    def digest(self) -> str:
+        """Return a SHA-256 of everything the model sees, in hexadecimal."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fit(Generic[Fitted]):
+    """A baseline that was fitted.
+
+    Attributes:
+        generator: it.
+        rows: training rows in use.
+        rejected: training rows left out, by reason.
+    """
+
+    generator: Fitted
+    rows: int
+    rejected: Mapping[str, int]
 
 
 def read_options(config: type[Config], options: Mapping[str, Any], model: str) -> Config:

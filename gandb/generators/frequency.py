@@ -51,9 +51,11 @@ class FrequencyGenerator:
         return {}
 
     @classmethod
-    def fit(cls, name: str, data: base.TrainingData) -> Self:
+    def fit(cls, name: str, data: base.TrainingData, options: FrequencyConfig) -> base.Fit[Self]:
         """Count what the training set holds."""
-        cells = data.encode().cells
+        del options
+        encoded = data.encode()
+        cells = encoded.cells
         used = cells[cells < onehot.EMPTY]
         shape = (len(onehot.ELEMENTS), onehot.MAX_COUNT)
         times = np.bincount(used, minlength=onehot.EMPTY).reshape(shape).astype(np.float64)
@@ -67,7 +69,8 @@ class FrequencyGenerator:
         rows = times.sum(axis=1, keepdims=True)
         counts = np.divide(times, rows, out=np.full(shape, 1 / shape[1]), where=rows > 0)
         sizes[np.count_nonzero(elements) + 1 :] = 0
-        return cls(name, sizes / sizes.sum(), elements / elements.sum(), counts)
+        fitted = cls(name, sizes / sizes.sum(), elements / elements.sum(), counts)
+        return base.Fit(fitted, len(encoded.rows), encoded.rejected())
 
     def sample(
         self,

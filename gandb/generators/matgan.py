@@ -435,6 +435,9 @@ class MatGANAdversary:
                 return _matrices(self._draw(self.generator, classes, rng))
             return self._forward(classes, rng)
 
+    def auxiliary_loss(self, real: Tensor, classes: Tensor) -> None:
+        """The critic learns nothing else."""
+
     def generator_loss(self, n: int, rng: torch.Generator) -> tuple[Tensor, list[float]]:
         """Return the generator's loss on n new samples, and the monitors of these."""
         rows = torch.randint(len(self._classes), (n,), generator=rng)

@@ -40,9 +40,11 @@ class SubstitutionGenerator:
         return {}
 
     @classmethod
-    def fit(cls, name: str, data: base.TrainingData) -> Self:
+    def fit(cls, name: str, data: base.TrainingData, options: SubstitutionConfig) -> base.Fit[Self]:
         """Keep the training set."""
-        return cls(data.encode().cells, name)
+        del options
+        encoded = data.encode()
+        return base.Fit(cls(encoded.cells, name), len(encoded.rows), encoded.rejected())
 
     def sample(
         self,

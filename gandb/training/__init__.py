@@ -14,10 +14,9 @@ import numpy as np
 from gandb.core.errors import JobError
 from gandb.generators import base
 from gandb.generators import get as get_model
-from gandb.generators.base import TrainingData
 from gandb.training.fitting import FittedTraining
 
-__all__ = ["Training", "TrainingData", "resume", "start"]
+__all__ = ["Training", "resume", "start"]
 
 
 class Training(Protocol):
@@ -59,7 +58,7 @@ class Training(Protocol):
 def start(
     model: str,
     options: Mapping[str, Any],
-    data: TrainingData,
+    data: base.Data,
     seed: np.random.SeedSequence,
     device: str = "cpu",
     threads: int = 1,
@@ -83,8 +82,8 @@ def start(
     known = get_model(model)
     module = known.load_module()
     if not known.trained:
-        base.read_options(getattr(module, known.config), options, model)
-        return FittedTraining(getattr(module, known.generator), model, data)
+        chosen = base.read_options(getattr(module, known.config), options, model)
+        return FittedTraining(getattr(module, known.generator), model, data, chosen)
     from gandb.training.adversarial import AdversarialTraining
 
     config = getattr(module, known.config).of(options)
@@ -93,7 +92,7 @@ def start(
 
 def resume(
     state: bytes,
-    data: TrainingData,
+    data: base.Data,
     device: str = "cpu",
     threads: int | None = None,
     options: Mapping[str, Any] | None = None,
@@ -116,7 +115,8 @@ def resume(
         raise JobError(
             "these bytes are not a training state of this format: start the training anew"
         )
-    known = get_model(str(description["model"]))
+    known_name = str(description["model"])
+    known = get_model(known_name)
     module = known.load_module()
     digest = data.digest()
     if digest != description["data"]:
@@ -124,11 +124,12 @@ def resume(
             f"the training began with other data (digest {description['data'][:12]}..., "
             f"now {digest[:12]}...): resume with the dataset version it began with"
         )
+    config_class = getattr(module, known.config)
     if not known.trained:
-        return FittedTraining.resume(getattr(module, known.generator), state, data)
+        chosen = base.read_options(config_class, description.get("config", {}), known_name)
+        return FittedTraining.resume(getattr(module, known.generator), state, data, chosen)
     from gandb.training.adversarial import AdversarialTraining
 
-    config_class = getattr(module, known.config)
     if options is not None:
         asked = base.config_json(config_class.of(options))
         changed = sorted(k for k in asked if asked[k] != description["config"].get(k))

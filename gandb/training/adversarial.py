@@ -90,6 +90,14 @@ class Adversary(Protocol):
         """Draw a generated input for each condition, without gradient."""
         ...
 
+    def auxiliary_loss(self, real: Tensor, condition: Tensor) -> Tensor | None:
+        """Return what else the critic's parameters learn from a real batch; None for nothing.
+
+        So a classifier among them never learns from generated inputs, on which the generator could
+        agree with it.
+        """
+        ...
+
     def generator_loss(self, n: int, rng: torch.Generator) -> tuple[Tensor, list[float]]:
         """Return the generator's loss on n new samples, and a value of each monitor on them."""
         ...
@@ -150,7 +158,7 @@ class AdversarialTraining:
         model: str,
         config: Settings,
         module: ModuleType,
-        data: base.TrainingData,
+        data: base.Data,
         seed: np.random.SeedSequence,
         device: str,
         threads: int,
@@ -199,6 +207,9 @@ class AdversarialTraining:
             penalty = gradient_penalty(adversary.critic, real, fake, condition, self._rng)
             loss = loss + config.penalty * config.penalty_every * penalty
             penalties.append(float(penalty.detach()))
+        auxiliary = adversary.auxiliary_loss(real, condition)
+        if auxiliary is not None:
+            loss = loss + auxiliary
         self._step("critic", loss)
         return float(distance.detach()), penalties
 
@@ -269,7 +280,7 @@ class AdversarialTraining:
         state: bytes,
         config_class: Any,
         module: ModuleType,
-        data: base.TrainingData,
+        data: base.Data,
         device: str,
     ) -> Self:
         """Go on; see `gandb.training.resume`."""

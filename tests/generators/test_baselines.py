@@ -16,7 +16,11 @@ from gandb.generators import Samples, TrainingData
 from gandb.generators.base import read_description
 from gandb.representations import onehot
 
-BASELINES = [name for name, model in generators.MODELS.items() if not model.trained]
+BASELINES = [
+    name
+    for name, model in generators.MODELS.items()
+    if not model.trained and model.makes == generators.COMPOSITIONS
+]
 ROWS = [
     {"Na": 1, "Cl": 1},
     {"Na": 2, "O": 1},
@@ -212,7 +216,7 @@ from gandb.core.compositions import CompositionBatch
 from gandb.core.errors import MissingExtraError
 data = generators.TrainingData(CompositionBatch.from_dicts([{"Na": 1, "Cl": 1}, {"Mg": 1, "O": 1}]))
 for name, model in generators.MODELS.items():
-    if not model.trained:
+    if not model.trained and model.makes == generators.COMPOSITIONS:
         run = training.start(name, {}, data, np.random.SeedSequence(0))
         generators.load(run.checkpoint()).sample(10, np.random.SeedSequence(0))
 try:

@@ -28,7 +28,7 @@ UNITS = {
     "", LABEL, "1", "rows", "atoms", "elements", "formula units", "samples", "steps", "bytes",
     "chunks", "attempts", "iterations", "iterations or samples", "atoms/atoms", "UTC",
     "sites", "structures", "pairs", "cell edges", "degrees", "Å", "Å³", "e",
-    "eV", "eV/atom", "Å³/atom", "GPa", "K", "W/(m K)", "1/K", "μB",
+    "eV", "eV/atom", "eV/Å", "of the check", "Å³/atom", "GPa", "K", "W/(m K)", "1/K", "μB",
 }  # fmt: skip
 
 
