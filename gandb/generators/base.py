@@ -182,6 +182,8 @@ def read_options(config: type[Config], options: Mapping[str, Any], model: str) -
     """
     defaults = {f.name: f.default for f in fields(config)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
+    if options and not defaults:
+        raise UsageError(f"{model} takes no options, but got {', '.join(sorted(options))}")
     for name, value in options.items():
         if name not in defaults:
             known = known_names("option", name, defaults)

@@ -25,6 +25,7 @@ from gandb.core.errors import FormulaError, UsageError
 from gandb.core.formula import parse_formula
 
 ELEMENTS, COMPOSITION, SPACE_GROUP = "elements", "composition", "space_group"
+CONDITIONS = (ELEMENTS, COMPOSITION, SPACE_GROUP)
 """Keys of a condition."""
 
 

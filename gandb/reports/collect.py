@@ -17,6 +17,7 @@ from gandb.core.errors import JobError, UsageError
 from gandb.core.formula import parse_formulas
 from gandb.datasets.members import members_query, members_shared
 from gandb.datasets.versions import reference_of
+from gandb.generators import COMPOSITIONS
 from gandb.jobs.queue import chunk_results
 from gandb.jobs.records import Job, State
 from gandb.reports import collect_novelty
@@ -90,7 +91,7 @@ def collect(store: Store, jobs: Sequence[Job], title: str = "Generators compared
             version_id = _require(job.dataset_version_id)
             if version_id not in sets:
                 sets[version_id] = _training(connection, version_id)
-            rows = metric_recipes(version_id)
+            rows = metric_recipes(version_id, job.spec.get("makes", COMPOSITIONS))
             used |= {row["id"]: row for row in rows.values()}
             runs.append(_run(connection, job, rows, sets[version_id]))
         known = {r[0] for r in connection.execute(sa.select(recipe.c.id))}

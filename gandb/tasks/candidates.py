@@ -16,7 +16,6 @@ from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from gandb.core.compositions import unique_ids, uuid_array
@@ -32,12 +31,11 @@ from gandb.tasks.parts import Parts, distinct, raw_ids
 from gandb.tasks.preparing import composition_batch
 from gandb.tasks.records import MEMORY, PARSER, describe, merge_structures, prepare_all
 from gandb.tasks.rows import Compositions, cnen_recipes, recipe_row, repeat_id
+from gandb.tasks.taking import CANDIDATE_FACTS, take_candidates
 from gandb.validation.charge import CNEN
 from gandb.validation.symmetry import SYMPREC
 
 KIND = "import_candidates"
-_FACTS = ("reduced_formula", "chemical_system", "anonymous_formula", "elements", "n_elements",
-          "n_atoms")  # fmt: skip
 _STANDARD = (SYMPREC,)
 _LOGGED = 200  # rejects that a job's log names
 
@@ -176,10 +174,7 @@ class _Candidates:
             merge_structures(tx, span, _STANDARD)
         ids = self._candidate_ids(checkpoint_id)
         candidates = self._candidates(checkpoint_id, ids)
-        absent = pa.array(tx.absent(tables.candidate, candidates))
-        self._count_again(tx, candidates.filter(pc.invert(absent)))
-        tx.append(tables.candidate, candidates.filter(absent))
-        tx.append(tables.generation_event, self._events(ids))
+        take_candidates(tx, candidates, self._events(ids))
         tx.append(tables.candidate_record, self._records(ids))
         self._measure(tx)
         tx.execute(
@@ -239,23 +234,12 @@ class _Candidates:
                 "id": uuid_array(ids),
                 "checkpoint_id": repeat_id(checkpoint_id, len(ids)),
                 "composition_id": rows.column("composition_id"),
-                **{name: self.compositions.facts[name].take(places) for name in _FACTS},
+                **{name: self.compositions.facts[name].take(places) for name in CANDIDATE_FACTS},
                 **{name: verdicts[name].take(places) for name in CNEN},
                 "times_generated": pa.array(times),
                 **{k: rows.column(k) for k in ("structure_id", "n_sites", "space_group_number")},
             }
         )
-
-    @staticmethod
-    def _count_again(tx: Transaction, known: pa.Table) -> None:
-        if not known.num_rows:
-            return
-        stage = tx.stage(tables.candidate, known.select(["id", "times_generated"]))
-        tx.connection.exec_driver_sql(
-            "UPDATE candidate SET times_generated = candidate.times_generated + s.times_generated "
-            f"FROM {stage} AS s WHERE candidate.id = s.id"
-        )
-        tx.unstage(stage)
 
     def _events(self, ids: np.ndarray) -> pa.Table:
         units = np.ones(len(ids), np.int16)

@@ -1,4 +1,4 @@
-"""Reading what tasks work on: compositions of a dataset version, checkpoints."""
+"""Reading what tasks work on: compositions and structures of a dataset version, checkpoints."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from gandb.datasets.versions import (
     require_members,
 )
 from gandb.generators.base import TrainingData
+from gandb.generators.structures import StructureData
 from gandb.jobs.queue import chunk_results
-from gandb.schema.tables import checkpoint, composition, entry, model
+from gandb.schema.tables import checkpoint, composition, entry, model, structure
 from gandb.store import Store
 from gandb.store.bulk import fetch, fetch_ids, ids_from_text
+from gandb.tasks.structures import crystals
 
 BUILDING = threading.Lock()
 """Held while a network is made: its first weights come from the one random stream of the process,
@@ -94,6 +96,30 @@ def training_data(store: Store, version_id: UUID, property_name: str | None = No
             + (f" (entries that state {property_name} count here)" if property_name else "")
         )
     return data
+
+
+def structure_data(store: Store, version_id: UUID) -> StructureData:
+    """Return the distinct structures of a version's training split.
+
+    Raises:
+        UsageError: no member of the split has a structure.
+        NotFoundError: the members of the version were not shared.
+    """
+    with store.read() as connection:
+        require_members(connection, version_id)
+        members = members_query(version_id).subquery()
+        own = (
+            sa.select(entry.c.structure_id)
+            .join(members, members.c.entry_id == entry.c.id)
+            .where(members.c.split == "train")
+        )
+        found = [record for _, record in crystals(connection, structure.c.id.in_(own))]
+    if not found:
+        raise UsageError(
+            "no entry of the train split has a structure; make a dataset version of entries with "
+            "structures: --where 'structure_id IS NOT NULL'"
+        )
+    return StructureData.of(found)
 
 
 def _conditioned(connection: sa.Connection, version_id: UUID, property_name: str) -> TrainingData:

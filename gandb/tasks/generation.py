@@ -7,7 +7,6 @@ the staged file instead of sampling again. The last chunk closes the job with it
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from gandb.core.compositions import uuid_array
@@ -24,13 +22,15 @@ from gandb.core.errors import UsageError
 from gandb.core.ids import Domain
 from gandb.core.kernels import hash_rows
 from gandb.datasets.versions import member_compositions
-from gandb.identity.novelty import ReferenceSet
+from gandb.generators import COMPOSITIONS, MODELS, STRUCTURES
+from gandb.generators.structures import CONDITIONS, read_condition
 from gandb.jobs.queue import chunk_results
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
-from gandb.store import Store, Transaction
+from gandb.store import Transaction
 from gandb.store.bulk import fetch
 from gandb.tasks import data
+from gandb.tasks.known_compositions import REFERENCES, novelty_recipe, novelty_rows
 from gandb.tasks.rows import (
     Compositions,
     cnen_recipes,
@@ -39,16 +39,14 @@ from gandb.tasks.rows import (
     repeat_id,
 )
 from gandb.tasks.sampling import Batch, draw, inputs
+from gandb.tasks.structure_generation import generate_structures
+from gandb.tasks.taking import CANDIDATE_FACTS, take_candidates
 from gandb.validation.charge import CNEN
 
 KIND = "generate"
-CHUNK = 250_000
-"""Samples to a chunk."""
+CHUNKS = {COMPOSITIONS: 250_000, STRUCTURES: 1_000}
+"""Samples to a chunk, by what is made."""
 
-CANDIDATE_FACTS = (
-    "reduced_formula", "chemical_system", "anonymous_formula", "elements", "n_elements", "n_atoms",
-)  # fmt: skip
-_NOVELTY_REASONS = pa.array(["new composition", "known composition"])
 _STAGED = "samples.safetensors"
 
 
@@ -58,19 +56,31 @@ def generation_job(
     seed: int,
     device: str = "cpu",
     condition: Mapping[str, Any] | None = None,
-    chunk_size: int = CHUNK,
+    chunk_size: int | None = None,
 ) -> JobSpec:
     """Describe the job of drawing ``n`` samples.
 
+    Args:
+        checkpoint: what to draw from.
+        n: samples.
+        seed: where their randomness comes from.
+        device: where a network runs.
+        condition: what is asked of the samples: see the model's ``sample``.
+        chunk_size: samples to a chunk; None takes `CHUNKS`.
+
     Raises:
-        UsageError: the model is external: there is nothing to draw from.
+        UsageError: the model is external: there is nothing to draw from; or no model could take
+            the condition.
     """
     if checkpoint.dataset_version_id is None:
         raise UsageError(
             f"{checkpoint.model} is an external model: its candidates came as files, and there are "
             "no weights to generate more with"
         )
-    chunk_size = min(chunk_size, n)
+    makes = MODELS[checkpoint.model].makes
+    if makes == STRUCTURES and condition:
+        read_condition(condition, checkpoint.model, CONDITIONS)
+    chunk_size = min(chunk_size or CHUNKS[makes], n)
     sizes = [min(chunk_size, n - start) for start in range(0, n, chunk_size)]
     return JobSpec(
         kind=KIND,
@@ -79,6 +89,8 @@ def generation_job(
             "chunk_size": chunk_size,
             "condition": dict(condition) if condition else None,
             "device": device,
+            # Left out as it was before there were others.
+            **({} if makes == COMPOSITIONS else {"makes": makes}),
         },
         totals=(*sizes, 1),
         dataset_version_id=checkpoint.dataset_version_id,
@@ -87,15 +99,12 @@ def generation_job(
     )
 
 
-def novelty_recipe(version_id: UUID) -> dict[str, Any]:
-    """Return the recipe row of novelty against a dataset version, all its splits."""
-    return recipe_row("novelty", "1", {"against": str(version_id), "by": "reduced composition"})
-
-
 def generate(context: Context) -> Outcome:
     """Do one chunk of a generation job."""
     if context.chunk == context.job.n_chunks - 1:
         return _close(context)
+    if context.job.spec.get("makes") == STRUCTURES:
+        return generate_structures(context)
     staged = context.staged(_STAGED)
     batch = Batch.unpack(staged) if staged else None
     if batch is None:
@@ -126,7 +135,7 @@ class _Prepared:
         compositions = Compositions.of(ids, batch.compositions)
         own = np.tile(np.frombuffer(checkpoint_id.bytes, np.uint8), (len(ids), 1))
         candidate_ids = hash_rows(np.hstack([own, ids]), Domain.CANDIDATE)
-        known = _REFERENCES.get(context.store, version_id).contains(ids)
+        known = REFERENCES.get(context.store, version_id).contains(ids)
         times = np.bincount(batch.of, weights=batch.times, minlength=len(ids)).astype(np.int64)
         as_reduced = np.zeros(len(ids), bool)
         as_reduced[batch.of[batch.units == 1]] = True
@@ -164,38 +173,7 @@ class _Prepared:
         merge_compositions(tx, self.compositions)
         tx.insert_new(tables.recipe, self.recipe)
         tx.merge(tables.check_result, self.novelty)
-        absent = pa.array(tx.absent(tables.candidate, self.candidates))
-        self._count_again(tx, self.candidates.filter(pc.invert(absent)))
-        tx.append(tables.candidate, self.candidates.filter(absent))
-        tx.append(tables.generation_event, self.events)
-
-    @staticmethod
-    def _count_again(tx: Transaction, known: pa.Table) -> None:
-        """Add to the candidates that are there already."""
-        if not known.num_rows:
-            return
-        columns = known.select(["id", "cnen_matgan", "times_generated"])
-        stage = tx.stage(tables.candidate, columns)
-        tx.execute(
-            sa.text(
-                "UPDATE candidate SET times_generated = candidate.times_generated "
-                "+ s.times_generated, cnen_matgan = candidate.cnen_matgan OR s.cnen_matgan "
-                f"FROM {stage} AS s WHERE candidate.id = s.id"
-            )
-        )
-        tx.unstage(stage)
-
-
-def novelty_rows(recipe_id: UUID, ids: np.ndarray, known: np.ndarray) -> pa.Table:
-    """Return the rows of ``check_result`` for novelty."""
-    return pa.table(
-        {
-            "recipe_id": repeat_id(recipe_id, len(ids)),
-            "subject_id": uuid_array(ids),
-            "passed": pa.array(~known),
-            "reason": _NOVELTY_REASONS.take(pa.array(known.astype(np.int8))),
-        }
-    )
+        take_candidates(tx, self.candidates, self.events)
 
 
 # --- closing -----------------------------------------------------------------------------
@@ -214,7 +192,7 @@ def _close(context: Context) -> Outcome:
         recovered = connection.execute(_recovered(job.id, version_id)).scalar_one()
     n = counts["samples"]
     multi = counts["decoded"] - counts["one_element"]
-    recipes = metric_recipes(version_id)
+    recipes = metric_recipes(version_id, job.spec.get("makes", COMPOSITIONS))
     values: list[tuple[str, int, float, str]] = [
         ("cnen_strict_multi", n, counts["cnen_strict_multi"] / max(multi, 1), "cnen_strict"),
         ("rejected", n, 1 - counts["decoded"] / n, "statistics"),
@@ -249,14 +227,15 @@ def _close(context: Context) -> Outcome:
     return Outcome(merge, {"metrics": len(values)})
 
 
-def metric_recipes(version_id: UUID) -> dict[str, dict[str, Any]]:
+def metric_recipes(version_id: UUID, makes: str = COMPOSITIONS) -> dict[str, dict[str, Any]]:
     """Return the recipe rows behind a generation job's metrics, by name."""
     against = str(version_id)
+    same = "reduced composition" if makes == COMPOSITIONS else "structure record"
     return {
         **cnen_recipes(),
         "novelty": novelty_recipe(version_id),
         "uniqueness": recipe_row(
-            "uniqueness", "1", {"by": "reduced composition", "of": "the first N samples drawn"}
+            "uniqueness", "1", {"by": same, "of": "the first N samples drawn"}
         ),
         "holdout_recovery": recipe_row(
             "holdout_recovery",
@@ -319,26 +298,3 @@ def sample_grid(n: int, first: int = 3) -> list[int]:
     """
     steps = [m * 10**e for e in range(first, 12) for m in (1, 2, 5)]
     return sorted({s for s in steps if s < n} | {n})
-
-
-# --- what a worker keeps between chunks --------------------------------------------------
-
-
-class _References:
-    """The set of compositions that novelty is judged against, shared by the threads of a worker."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: tuple[tuple[str, UUID], ReferenceSet] | None = None
-
-    def get(self, store: Store, version_id: UUID) -> ReferenceSet:
-        key = (store.location, version_id)
-        with self._lock:
-            if self._held is None or self._held[0] != key:
-                self._held = None  # one at a time is what fits any machine
-                with store.read() as connection:
-                    self._held = key, ReferenceSet(data.composition_ids(connection, version_id))
-            return self._held[1]
-
-
-_REFERENCES = _References()

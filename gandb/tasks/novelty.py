@@ -15,7 +15,7 @@ from gandb.schema import tables
 from gandb.store import Store, Transaction
 from gandb.store.bulk import fetch_ids
 from gandb.tasks import candidates, data, generation
-from gandb.tasks.generation import novelty_recipe, novelty_rows
+from gandb.tasks.known_compositions import novelty_recipe, novelty_rows
 
 KIND = "novelty"
 _GENERATING = (generation.KIND, candidates.KIND)

@@ -108,13 +108,17 @@ def _read(record: Record, symprecs: Sequence[float]) -> Checked | Reject:
         return reject_of(record, str(error))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         return reject_of(record, f"its structure cannot be read: {type(error).__name__}: {error}")
+    return Checked(record, crystal, counts, _searched(crystal, symprecs))
+
+
+def _searched(crystal: Crystal, symprecs: Sequence[float]) -> list[Symmetry | SymmetryError]:
     found: list[Symmetry | SymmetryError] = []
     for symprec in symprecs:
         try:
             found.append(find_symmetry(crystal, symprec))
         except SymmetryError as error:
             found.append(error)
-    return Checked(record, crystal, counts, found)
+    return found
 
 
 def _with_compositions(read: list[Checked]) -> tuple[list[Checked], list[Reject]]:
@@ -180,14 +184,32 @@ def part_of(source: str, read: Sequence[Checked], symprecs: Sequence[float]) -> 
     for place, structure_id in enumerate(structure_ids):
         if structure_id is not None:
             places.setdefault(structure_id, place)
-    listed = [read[place] for place in places.values()]
+    listed = [r for r in map(read.__getitem__, places.values()) if r.crystal]
+    crystals, found = [r.crystal for r in listed if r.crystal], [r.found for r in listed]
     own = composition_ids[np.array(list(places.values()), np.int64)]
     return {
         "compositions": _composition_table(batch.take(unique.first), unique.ids),
         "entries": pa.table(entries),
         "aliases": _alias_table(ids, read),
-        "structures": _structure_table(listed, own),
-        "symmetry": _symmetry_table(listed, symprecs),
+        "structures": _structure_table(crystals, found, own),
+        "symmetry": _symmetry_table(crystals, found, symprecs),
+    }
+
+
+def part_of_crystals(crystals: Sequence[Crystal], symprecs: Sequence[float]) -> Part:
+    """Return compositions, structures and symmetry of n distinct crystals, which no source states.
+
+    Args:
+        crystals: n records; the rows of ``structures`` are in their order.
+        symprecs: tolerances of the symmetry searches, Å; the standard one comes first.
+    """
+    batch, _ = CompositionBatch.from_dicts([c.counts() for c in crystals]).reduced()
+    unique = batch.unique()
+    found = [_searched(c, symprecs) for c in crystals]
+    return {
+        "compositions": _composition_table(batch.take(unique.first), unique.ids),
+        "structures": _structure_table(crystals, found, unique.ids[unique.inverse]),
+        "symmetry": _symmetry_table(crystals, found, symprecs),
     }
 
 
@@ -252,11 +274,14 @@ def _alias_table(ids: np.ndarray, read: Sequence[Checked]) -> pa.Table:
     )
 
 
-def _structure_table(read: list[Checked], composition_ids: np.ndarray) -> pa.Table:
-    crystals = [r.crystal for r in read if r.crystal]
+def _structure_table(
+    crystals: Sequence[Crystal],
+    found: Sequence[Sequence[Symmetry | SymmetryError]],
+    composition_ids: np.ndarray,
+) -> pa.Table:
     cells = np.array([[*c.lengths, *c.angles, c.volume] for c in crystals]).reshape(-1, 7)
     names = ("a", "b", "c", "alpha", "beta", "gamma", "volume")
-    standard = [r.found[0] for r in read]
+    standard = [searches[0] for searches in found]
     return pa.table(
         {
             "id": _uuids([c.id for c in crystals]),
@@ -279,11 +304,15 @@ def _structure_table(read: list[Checked], composition_ids: np.ndarray) -> pa.Tab
     )
 
 
-def _symmetry_table(read: list[Checked], symprecs: Sequence[float]) -> pa.Table:
+def _symmetry_table(
+    crystals: Sequence[Crystal],
+    searches: Sequence[Sequence[Symmetry | SymmetryError]],
+    symprecs: Sequence[float],
+) -> pa.Table:
     parts = []
-    ids = _uuids([r.crystal.id for r in read if r.crystal])
+    ids = _uuids([c.id for c in crystals])
     for place, symprec in enumerate(symprecs):
-        found = [r.found[place] for r in read]
+        found = [own[place] for own in searches]
         errors = [str(f) if isinstance(f, SymmetryError) else None for f in found]
         recipe: UUID = symmetry_recipe(symprec)["id"]
         kinds = {"space_group_number": pa.int16(), "hall_number": pa.int16()}
@@ -291,7 +320,7 @@ def _symmetry_table(read: list[Checked], symprecs: Sequence[float]) -> pa.Table:
             pa.table(
                 {
                     "structure_id": ids,
-                    "recipe_id": repeat_id(recipe, len(read)),
+                    "recipe_id": repeat_id(recipe, len(crystals)),
                     **{f: _field(found, f, kinds.get(f, pa.string())) for f in _SYMMETRY_FIELDS},
                     "wyckoff_letters": _field(found, "wyckoff_letters", pa.list_(pa.string())),
                     "site_symmetries": _field(found, "site_symmetries", pa.list_(pa.string())),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
@@ -18,6 +18,7 @@ from gandb.core.compositions import CompositionBatch
 from gandb.core.ids import canonical_json
 from gandb.generators import load as load_generator
 from gandb.generators.base import Generator
+from gandb.generators.structures import StructureGenerator
 from gandb.jobs.records import Context, Job
 from gandb.schema.tables import checkpoint
 from gandb.store import Store
@@ -86,7 +87,7 @@ def draw(context: Context) -> Batch:
     start = context.chunk * spec["chunk_size"]
     n = min(spec["chunk_size"], spec["n"] - start)
     checkpoint_id, _ = inputs(context.job)
-    generator = _GENERATORS.get(context.store, checkpoint_id, spec["device"])
+    generator = cast(Generator, GENERATORS.get(context.store, checkpoint_id, spec["device"]))
     seed = np.random.SeedSequence(context.job.seed, spawn_key=(context.chunk,))
     samples = generator.sample(n, seed, spec["condition"], spec["device"])
     drawn, rows = samples.compositions()
@@ -126,7 +127,7 @@ class _Generators:
     def __init__(self) -> None:
         self._local = threading.local()
 
-    def get(self, store: Store, checkpoint_id: UUID, device: str) -> Generator:
+    def get(self, store: Store, checkpoint_id: UUID, device: str) -> Generator | StructureGenerator:
         key = (store.location, checkpoint_id, device)
         if getattr(self._local, "key", None) != key:
             query = sa.select(checkpoint.c.sha256).where(checkpoint.c.id == checkpoint_id)
@@ -136,8 +137,9 @@ class _Generators:
             with data.BUILDING:
                 self._local.generator = load_generator(weights, device)
             self._local.key = key
-        found: Generator = self._local.generator
+        found: Generator | StructureGenerator = self._local.generator
         return found
 
 
-_GENERATORS = _Generators()
+GENERATORS = _Generators()
+"""What a worker keeps between chunks."""

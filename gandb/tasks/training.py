@@ -15,17 +15,17 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
-from gandb.core.errors import InputError, NotFoundError, UsageError
+from gandb.core.errors import InputError, NotFoundError
 from gandb.core.ids import Domain, json_id
 from gandb.core.units import PROPERTIES
 from gandb.datasets.versions import Version
-from gandb.generators import MODELS, TrainingData
+from gandb.generators import COMPOSITIONS, MODELS, STRUCTURES
 from gandb.generators import get as get_model
-from gandb.generators.base import config_json, read_description
+from gandb.generators.base import Data, config_json, read_description, read_options
 from gandb.jobs.leases import LeaseLostError
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
-from gandb.store import Transaction
+from gandb.store import Store, Transaction
 from gandb.tasks import data
 from gandb.tasks.rows import repeat_id
 from gandb.training import Training, resume, start
@@ -56,11 +56,12 @@ def training_job(
     if known.trained:
         config = getattr(known.load_module(), known.config).of(options or {})
         chosen, total = config_json(config), int(config.iterations)
-        condition = chosen.get("condition")
+        condition = chosen.get("condition") if known.makes == COMPOSITIONS else None
         if condition is not None and condition["property"] not in PROPERTIES:
             raise NotFoundError.naming("property", condition["property"], PROPERTIES)
-    elif options:
-        raise UsageError(f"{model} takes no options, but got {', '.join(sorted(options))}")
+    else:
+        config_class = getattr(known.load_module(), known.config)
+        chosen = config_json(read_options(config_class, options or {}, model))
     return JobSpec(
         kind=KIND,
         spec={
@@ -80,11 +81,7 @@ def train(context: Context) -> Outcome:
     job = context.job
     if job.dataset_version_id is None or job.seed is None:
         raise ValueError("a training job without dataset version or seed")
-    condition = job.spec["options"].get("condition")
-    rows = data.training_data(
-        context.store, job.dataset_version_id, condition["property"] if condition else None
-    )
-    training = _begin(context, rows)
+    training = _begin(context, _rows(context.store, job.dataset_version_id, job.spec))
     _run(context, training)
     weights = training.checkpoint()
     description = read_description(weights)
@@ -134,7 +131,15 @@ def train(context: Context) -> Outcome:
     return Outcome(merge, result)
 
 
-def _begin(context: Context, rows: TrainingData) -> Training:
+def _rows(store: Store, version_id: UUID, spec: Mapping[str, Any]) -> Data:
+    """Return what the model is fitted to."""
+    if MODELS[spec["model"]].makes == STRUCTURES:
+        return data.structure_data(store, version_id)
+    condition = spec["options"].get("condition")
+    return data.training_data(store, version_id, condition["property"] if condition else None)
+
+
+def _begin(context: Context, rows: Data) -> Training:
     spec = context.job.spec
     staged = context.staged(_STATE)
     if staged is not None:

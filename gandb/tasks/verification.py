@@ -36,10 +36,11 @@ from gandb.store.verify import (
     verify_keys,
     verify_references,
 )
-from gandb.tasks.generation import CANDIDATE_FACTS, novelty_recipe
 from gandb.tasks.identity_checks import verify_identity
+from gandb.tasks.known_compositions import novelty_recipe
 from gandb.tasks.rows import cnen_recipes, fact_columns
 from gandb.tasks.structures import crystals
+from gandb.tasks.taking import CANDIDATE_FACTS
 from gandb.validation.charge import CNEN, check_all
 
 _CHECKED_FACTS = [name for name in CANDIDATE_FACTS if name != "elements"]

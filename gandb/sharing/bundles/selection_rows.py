@@ -19,7 +19,7 @@ from gandb.datasets.versions import members_query
 from gandb.schema.tables import candidate, checkpoint
 from gandb.sharing.bundles.selection import DONE, Graph, Selection, graph
 from gandb.store.merge import Merger
-from gandb.tasks.generation import novelty_recipe
+from gandb.tasks.known_compositions import novelty_recipe
 
 _NOVELTY = "novelty"
 

@@ -21,7 +21,7 @@ from gandb.sharing.verifying.content import pieces, table_named, table_of
 from gandb.store import Transaction
 from gandb.store.merge import chosen
 from gandb.tasks import candidates, generation, novelty, structure_novelty, training
-from gandb.tasks.generation import novelty_recipe
+from gandb.tasks.known_compositions import novelty_recipe
 from gandb.validation.charge import CNEN
 
 SHARED_KINDS = frozenset(

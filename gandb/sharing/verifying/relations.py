@@ -24,7 +24,7 @@ from gandb.sharing.bundles.bundle import TABLES, Bundle, BundleTable
 from gandb.sharing.verifying.keys import verify_some_keys
 from gandb.sharing.verifying.records import element_batches
 from gandb.sharing.verifying.values import FlawError, ids_of, shown
-from gandb.tasks.generation import novelty_recipe
+from gandb.tasks.known_compositions import novelty_recipe
 from gandb.tasks.identity import STANDARD, match_recipe
 from gandb.tasks.identity_checks import components
 from gandb.tasks.preparing import symmetry_recipe
