@@ -11,6 +11,7 @@ from gandb.tasks import (
     keys,
     novelty,
     records,
+    structure_checks,
     structure_novelty,
     training,
 )
@@ -26,6 +27,7 @@ TASKS: dict[str, Task] = {
     novelty.KIND: novelty.judge_novelty,
     keys.KIND: keys.work_out_keys,
     identity.KIND: identity.identify,
+    structure_checks.KIND: structure_checks.check_structures,
     structure_novelty.KIND: structure_novelty.judge_structures,
 }
 """Every job kind with the function that does a chunk of it."""

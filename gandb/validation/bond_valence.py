@@ -35,7 +35,8 @@ from gandb.core.errors import UsageError
 from gandb.core.ids import sha256_hex
 from gandb.representations.standard_cells import SymmetryError, find_dataset
 from gandb.validation import geometry_kernels as kernels
-from gandb.validation.geometry import CODES, OF_KERNEL, Check, Outcome, Sites, in_parts
+from gandb.validation.outcomes import CODES, OF_KERNEL, Check, Outcome
+from gandb.validation.sites import Sites, in_parts
 
 _ELECTRONEGATIVE = "H B C Si N P As Sb O S Se Te F Cl Br I".split()  # O'Keeffe and Brese
 _SOFTNESS = 0.31  # Å
@@ -53,6 +54,8 @@ class BondValence:
         max_radius: longest bond, Å.
         distance_scale: what distances are multiplied by; 1 for measured structures.
         symprec: how far, Å, atoms may be from where symmetry makes them equal.
+        most_atoms: inequivalent atoms that a crystal may have. The search takes time with their
+            square, 0.1 s for a thousand; a crystal of more is an error that says so.
 
     Raises:
         UsageError: a number is not above 0.
@@ -61,8 +64,11 @@ class BondValence:
     max_radius: float = 4.0
     distance_scale: float = 1.015
     symprec: float = 0.1
+    most_atoms: int = 1_000
 
     def __post_init__(self) -> None:
+        if self.most_atoms < 1:
+            raise UsageError(f"most_atoms is {self.most_atoms}; it must be above 0")
         for name in ("max_radius", "distance_scale", "symprec"):
             if not 0 < getattr(self, name) < 100:
                 raise UsageError(f"{name} is {getattr(self, name):g}; it must be above 0")
@@ -77,6 +83,7 @@ class BondValence:
                 "max_radius_angstrom": self.max_radius,
                 "distance_scale": self.distance_scale,
                 "symprec_angstrom": self.symprec,
+                "most_inequivalent_atoms": self.most_atoms,
                 "softness_angstrom": _SOFTNESS,
                 "least_relative_probability": _LEAST_PROBABLE,
                 "states_of_an_element_differ_by": 1,
@@ -157,6 +164,9 @@ def bond_valence_balance(
             orbits = np.array(find_dataset(crystals[row], recipe.symprec).orbits)
         except SymmetryError:
             reason[row] = CODES["no space group found"]
+            continue
+        if len(np.unique(orbits)) > recipe.most_atoms:
+            reason[row] = CODES["too many inequivalent atoms"]
             continue
         numbers = sites.atomic_numbers[sites.offsets[row] : sites.offsets[row + 1]]
         found = balance(numbers, own[row], orbits)

@@ -8,8 +8,9 @@ reason. What cannot be judged is an error with its reason, and never passes.
 - ``structural_validity_published``: the same without those images, as in the published code of
   CDVAE (Xie et al., ICLR 2022, arXiv:2110.06197), DiffCSP and MatterGen, which mask the diagonal of
   the matrix of distances. So a cell of one atom passes however short its edges are.
-- ``radius_distances``: no two atoms nearer than 0.75 of the sum of their radii. Covalent ones
-  (Cordero 2008) by default; PGCGM (doi:10.1038/s41524-023-00987-9) takes atomic ones.
+- ``radius_distances``: no two atoms nearer than 0.75 of the sum of their covalent radii (Cordero
+  2008). ``radius_distances_atomic``: of their atomic radii, as PGCGM has it
+  (doi:10.1038/s41524-023-00987-9).
 - ``density``, g/cm³, and ``volume_per_atom``, Å³: within bounds that hold for every solid known.
 - ``coordination``: every atom has neighbours: others, or images, nearer than 1.5 times the sum of
   the covalent radii. The value is the least number of any atom.
@@ -20,191 +21,35 @@ Distances are exact for every cell, however flat: over all images, not those of 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from gandb.core.crystals import Crystal
-from gandb.core.elements import ATOMIC_NUMBERS
-from gandb.core.errors import InputError, UsageError
-from gandb.core.masses import ATOMIC_MASS, DALTONS_PER_CUBIC_ANGSTROM
+from gandb.core.errors import UsageError
+from gandb.core.masses import DALTONS_PER_CUBIC_ANGSTROM
 from gandb.core.radii import RADII
 from gandb.representations.orbit_kernels import LONGEST, SHORTEST
 from gandb.representations.standard_cells import SymmetryError, find_dataset
 from gandb.validation import geometry_kernels as kernels
+from gandb.validation.outcomes import CODES, OF_KERNEL, REASONS, Check, Outcome
+from gandb.validation.sites import Sites, in_parts
 
-REASONS: tuple[str, ...] = (
-    "passed",
-    "atoms too near",
-    "volume too small",
-    "below the bounds",
-    "above the bounds",
-    "an atom without neighbours",
-    "another space group",
-    "charges do not balance",
-    "no cell",
-    "coordinates not finite",
-    "no atoms",
-    "disordered",
-    "an element without a radius",
-    "no space group found",
-    "no space group asked for",
-    "an element without bond valence parameters",
-    "no bonds between ions",
-)
-"""Word for each reason code; 0 passes, and those from "no cell" on are errors.
-
-"no cell" has no volume, or is a thousand times as long as it is high.
-"""
-
-CODES: Mapping[str, int] = {word: code for code, word in enumerate(REASONS)}
-"""Code of each reason."""
-
-_FIRST_ERROR = CODES["no cell"]
-OF_KERNEL = np.array(
-    [0, CODES["no cell"], CODES["coordinates not finite"], CODES["no atoms"]], np.uint8
-)
-"""Reason of each code of the kernels."""
-_PART = 256  # crystals that a thread takes at once
-
-
-@dataclass(frozen=True, eq=False)
-class Sites:
-    """Cells and atoms of n crystals with m sites in all.
-
-    Attributes:
-        lengths: float64 (n, 3), Å.
-        angles: float64 (n, 3), degrees.
-        offsets: int64 (n + 1,), sites of crystal i are ``offsets[i]:offsets[i + 1]``.
-        atomic_numbers: uint8 (m,); 0 for a site that several species share, or that is not full.
-        frac_coords: float64 (m, 3).
-        masses: float64 (m,), Da, by occupancy.
-
-    Raises:
-        InputError: shapes do not fit.
-    """
-
-    lengths: np.ndarray
-    angles: np.ndarray
-    offsets: np.ndarray
-    atomic_numbers: np.ndarray
-    frac_coords: np.ndarray
-    masses: np.ndarray
-
-    def __post_init__(self) -> None:
-        n, m = len(self.lengths), len(self.atomic_numbers)
-        for name, shape in (
-            ("lengths", (n, 3)),
-            ("angles", (n, 3)),
-            ("offsets", (n + 1,)),
-            ("frac_coords", (m, 3)),
-            ("masses", (m,)),
-        ):
-            if getattr(self, name).shape != shape:
-                found = getattr(self, name).shape
-                raise InputError(f"{name} of {n} crystals with {m} sites have shape {found}")
-        if self.offsets[0] != 0 or self.offsets[-1] != m or (np.diff(self.offsets) < 0).any():
-            raise InputError(f"offsets do not divide {m} sites among {n} crystals")
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @staticmethod
-    def of_atoms(
-        lengths: np.ndarray,
-        angles: np.ndarray,
-        offsets: np.ndarray,
-        atomic_numbers: np.ndarray,
-        frac_coords: np.ndarray,
-    ) -> Sites:
-        """Take ordered crystals as arrays, such as those of `asymmetric_unit.Expanded`.
-
-        Raises:
-            InputError: as for the class.
-        """
-        numbers = np.asarray(atomic_numbers, np.uint8)
-        return Sites(
-            np.ascontiguousarray(lengths, np.float64),
-            np.ascontiguousarray(angles, np.float64),
-            np.ascontiguousarray(offsets, np.int64),
-            numbers,
-            np.ascontiguousarray(frac_coords, np.float64),
-            ATOMIC_MASS[numbers],
-        )
-
-    @staticmethod
-    def of(crystals: Iterable[Crystal]) -> Sites:
-        """Take records."""
-        listed = list(crystals)
-        kinds: dict[str, tuple[int, float]] = {}
-        for record in listed:
-            for text, occupants in zip(record.species, record.occupants, strict=True):
-                if text not in kinds:
-                    mass = sum(
-                        float(ATOMIC_MASS[ATOMIC_NUMBERS[o.element]]) * o.occupancy
-                        for o in occupants
-                    )
-                    full = len(occupants) == 1 and occupants[0].occupancy == 1.0
-                    z = ATOMIC_NUMBERS[occupants[0].element] if full else 0
-                    kinds[text] = (z, mass)
-        texts = [text for record in listed for text in record.species]
-        return Sites(
-            np.array([c.lengths for c in listed]).reshape(-1, 3),
-            np.array([c.angles for c in listed]).reshape(-1, 3),
-            np.concatenate([[0], np.cumsum([len(c) for c in listed])]).astype(np.int64),
-            np.array([kinds[text][0] for text in texts], np.uint8),
-            np.concatenate([np.empty((0, 3)), *(c.frac_coords for c in listed)]),
-            np.array([kinds[text][1] for text in texts], np.float64),
-        )
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check: what recipes are made of.
-
-    Attributes:
-        name: what recipes and columns call it.
-        version: raised whenever a verdict could change with the parameters unchanged.
-        parameters: all that decides a verdict, as plain JSON.
-        unit: of the value; empty for a number without one.
-    """
-
-    name: str
-    version: str
-    parameters: Mapping[str, Any]
-    unit: str
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a check says of n crystals.
-
-    Attributes:
-        check: which.
-        value: float64 (n,), NaN where there is none.
-        passed: bool (n,).
-        reason: uint8 (n,), codes into `REASONS`.
-    """
-
-    check: Check
-    value: np.ndarray
-    passed: np.ndarray
-    reason: np.ndarray
-
-    @property
-    def errors(self) -> np.ndarray:
-        """Which crystals could not be judged, bool (n,)."""
-        found: np.ndarray = self.reason >= _FIRST_ERROR
-        return found
-
-    def tally(self) -> dict[str, int]:
-        """Count the crystals per reason, in words; reasons that do not occur are left out."""
-        times = np.bincount(self.reason, minlength=len(REASONS))
-        return {word: int(times[code]) for word, code in CODES.items() if times[code]}
+__all__ = [
+    "CODES",
+    "REASONS",
+    "Check",
+    "Outcome",
+    "Sites",
+    "closest_pairs",
+    "coordination",
+    "coordination_numbers",
+    "density",
+    "radius_distances",
+    "space_group_found",
+    "structural_validity",
+    "volume_per_atom",
+]
 
 
 def structural_validity(
@@ -252,7 +97,8 @@ def radius_distances(
         UsageError: the share is negative, or there are no such radii.
     """
     _positive(share=share)
-    check = Check("radius_distances", "1", {"share_of_radii": share, "radii": radii}, "")
+    name = "radius_distances" if radii == "covalent" else f"radius_distances_{radii}"
+    check = Check(name, "1", {"share_of_radii": share, "radii": radii}, "")
     sizes, reason = _sizes(sites, radii)
     found = _closest(sites, sizes, True, threads)
     reason = np.where(found[:, 4] > 0, OF_KERNEL[found[:, 4].astype(np.int64)], reason)
@@ -298,7 +144,7 @@ def density(sites: Sites, least: float = 0.01, most: float = 25.0) -> Outcome:
     _positive(least=least, most=most)
     parameters = {"least_g_per_cubic_cm": least, "most_g_per_cubic_cm": most}
     volume, reason = _volumes(sites)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         value = _sums(sites, sites.masses) * DALTONS_PER_CUBIC_ANGSTROM / volume
     return _bounded(Check("density", "1", parameters, "g/cm³"), value, reason, least, most)
 
@@ -312,7 +158,7 @@ def volume_per_atom(sites: Sites, least: float = 2.0, most: float = 1000.0) -> O
     _positive(least=least, most=most)
     parameters = {"least_cubic_angstrom": least, "most_cubic_angstrom": most}
     volume, reason = _volumes(sites)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         value = volume / np.diff(sites.offsets)
     return _bounded(Check("volume_per_atom", "1", parameters, "Å³"), value, reason, least, most)
 
@@ -448,18 +294,6 @@ def _closest(sites: Sites, sizes: np.ndarray, self_images: bool, threads: int) -
     given = sites.lengths, sites.angles, sites.offsets, sites.frac_coords, sizes, self_images
     in_parts(len(sites), threads, lambda i, j: kernels.closest(i, j, *given, found))
     return found
-
-
-def in_parts(n: int, threads: int, work: Callable[[int, int], None]) -> None:
-    """Work on ranges of crystals, several at once; 0 threads are as many as there are cores."""
-    threads = threads or len(os.sched_getaffinity(0))
-    parts = [(i, min(i + _PART, n)) for i in range(0, n, _PART)]
-    if threads == 1 or len(parts) == 1:
-        work(0, n)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, *part) for part in parts]:
-            done.result()
 
 
 def _positive(**values: float) -> None:

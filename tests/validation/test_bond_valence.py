@@ -23,7 +23,8 @@ from gandb.validation.bond_valence import (
     bond_valence_balance,
     bond_valence_sums,
 )
-from gandb.validation.geometry import REASONS, Sites
+from gandb.validation.outcomes import REASONS
+from gandb.validation.sites import Sites
 from tests.real_crystals import real_crystals
 from tests.shared_data import real
 
