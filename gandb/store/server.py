@@ -24,6 +24,17 @@ _CONNECTION = {
 }
 
 
+def _prepare(connection: Any, _: object) -> None:
+    """Set what each of gandb's connections wants.
+
+    Compiling its queries, long ones over few tables, takes the server longer than running them:
+    2.5 of 4.6 s for the difference of two versions of a million entries.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET jit = off")
+    connection.commit()
+
+
 class PostgresEngine:
     """A PostgreSQL database, connected to for one transaction at a time.
 
@@ -48,8 +59,13 @@ class PostgresEngine:
             raise MissingExtraError.for_package("psycopg", "postgres") from error
         self._url = url.set(drivername="postgresql+psycopg")
         self._timeout = lock_timeout
-        given = {k: v for k, v in _CONNECTION.items() if k not in url.query}
-        self._engine = sa.create_engine(self._url, poolclass=NullPool, connect_args=given)
+        self._engine = self._made(poolclass=NullPool)
+
+    def _made(self, **options: Any) -> sa.Engine:
+        given = {k: v for k, v in _CONNECTION.items() if k not in self._url.query}
+        engine = sa.create_engine(self._url, connect_args=given, **options)
+        sa.event.listen(engine, "connect", _prepare)
+        return engine
 
     def describe(self) -> str:
         """Return the URL without its password."""
@@ -65,16 +81,13 @@ class PostgresEngine:
 
         For a server that answers many short questions; whoever asks for it closes it.
         """
-        given = {k: v for k, v in _CONNECTION.items() if k not in self._url.query}
-        return sa.create_engine(
-            self._url,
+        return self._made(
             poolclass=pool,
             pool_size=size,
             max_overflow=0,
             pool_pre_ping=True,
             pool_recycle=600,
             pool_timeout=self._timeout,
-            connect_args=given,
         )
 
     # --- transactions --------------------------------------------------------------------
