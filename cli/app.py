@@ -19,6 +19,7 @@ from gandb.cli import (
     lineage,
     model,
     publish,
+    relax,
     report,
     schema,
     serve,
@@ -98,6 +99,7 @@ app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=identity.IDENTIFY_EPILOG)(identity.identify)
 app.command(epilog=identity.MATCH_EPILOG)(identity.match)
 app.command(epilog=identity.NOVELTY_EPILOG)(identity.novelty)
+app.command(epilog=relax.EPILOG)(relax.relax)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=lineage.EPILOG)(lineage.lineage)
 app.command(epilog=sql.EPILOG)(sql.sql)

@@ -11,6 +11,7 @@ from gandb.tasks import (
     keys,
     novelty,
     records,
+    relaxation,
     structure_checks,
     structure_novelty,
     training,
@@ -27,6 +28,7 @@ TASKS: dict[str, Task] = {
     novelty.KIND: novelty.judge_novelty,
     keys.KIND: keys.work_out_keys,
     identity.KIND: identity.identify,
+    relaxation.KIND: relaxation.relax_structures,
     structure_checks.KIND: structure_checks.check_structures,
     structure_novelty.KIND: structure_novelty.judge_structures,
 }

@@ -1,0 +1,537 @@
+"""Relaxation of many crystals at once: positions and cell, each crystal with a state of its own.
+
+The optimiser is FIRE (E. Bitzek et al., doi:10.1103/PhysRevLett.97.170201) on the positions in the
+undeformed cell and the logarithm of the deformation, with the settings and the order of steps of
+``ase.optimize.FIRE`` on ``ase.filters.FrechetCellFilter`` (https://ase-lib.org): the same potential
+gives the same path. All crystals that are under way are given to the potential together; what has
+ended leaves and the next one enters. What happens to one crystal does not touch the others.
+
+States and paths are float64. A relaxation can be written out and read again between any two steps,
+and goes on as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from gandb.core.crystals import Crystal, CrystalError, crystal_of_matrix
+from gandb.core.errors import GandbError, IntegrityError, UsageError
+from gandb.energies.potentials import GPA, Batch, Evaluation, Potential, unknown_elements
+from gandb.identity.explaining import match
+from gandb.identity.recipes import MatchRecipe
+
+DISPLACEMENT = MatchRecipe(ltol=0.5, stol=0.5, angle_tol=10.0, primitive_cell=False, scale=False)
+"""How a relaxed crystal is laid on what it was, as MatterGen does (doi:10.1038/s41586-025-08628-5).
+
+Cells are compared as they are, since a symmetry that is found on the way makes the primitive cell
+smaller."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How crystals are relaxed; the constants of FIRE are those of ASE.
+
+    Attributes:
+        max_force: a crystal has converged once no force on an atom or on the cell is larger, eV/Å.
+            The force on the cell is the derivative by the logarithm of its deformation, over the
+            number of atoms.
+        max_steps: where it ends otherwise.
+        max_sites: larger cells are not begun.
+        volume_factor: a cell that grows or shrinks beyond this factor has come apart, or collapsed.
+        time_step: at first.
+        max_time_step: at most.
+        max_move: length of the largest step of all coordinates together, Å.
+        wait: steps downhill before the time step grows.
+        grow, shrink: factors of the time step.
+        mixing, mixing_shrink: how far the velocity turns to the force, and how that wears off.
+
+    Raises:
+        UsageError: a bound that cannot be.
+    """
+
+    max_force: float = 0.05
+    max_steps: int = 500
+    max_sites: int = 500
+    volume_factor: float = 10.0
+    time_step: float = 0.1
+    max_time_step: float = 1.0
+    max_move: float = 0.2
+    wait: int = 5
+    grow: float = 1.1
+    shrink: float = 0.5
+    mixing: float = 0.1
+    mixing_shrink: float = 0.99
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_force < 10:
+            raise UsageError(f"--max-force {self.max_force:g} eV/Å: give 0.001 to 1")
+        if self.max_steps < 0:
+            raise UsageError(f"--max-steps {self.max_steps}: give 0 (energies alone) or more")
+
+    def parameters(self) -> dict[str, Any]:
+        """Return all of it as plain data, for a recipe."""
+        own = asdict(self)
+        return {
+            "optimiser": "FIRE",
+            "cell": "logarithm of the deformation",
+            "converged": "largest force on an atom or the cell, eV/Å",
+            "arithmetic": "float64",
+            **own,
+            "rmsd": DISPLACEMENT.parameters(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """What became of a crystal; all but ``error`` is None if there is one.
+
+    Attributes:
+        crystal: the relaxed crystal, without properties of sites.
+        initial_energy_per_atom: of the crystal as it was, eV/atom; kept with an error on the way.
+        energy_per_atom: of the relaxed crystal, eV/atom.
+        max_force: largest force on an atom of it, eV/Å.
+        max_stress: largest component of its stress, by amount, GPa.
+        n_steps: of the optimiser; kept with an error on the way.
+        converged: whether the forces fell below the bound.
+        rmsd: root mean square displacement on the lattice between the two cells, Å; None also where
+            they do not match. It is pymatgen's rms times (volume / sites)^(1/3) of that lattice.
+        volume_change: volume of the cell over that before, less 1.
+        forces: float64 (sites, 3) on the sites of ``crystal``, in its order and axes, eV/Å.
+        error: why there is no relaxed crystal.
+    """
+
+    crystal: Crystal | None = None
+    initial_energy_per_atom: float | None = None
+    energy_per_atom: float | None = None
+    max_force: float | None = None
+    max_stress: float | None = None
+    n_steps: int | None = None
+    converged: bool | None = None
+    rmsd: float | None = None
+    volume_change: float | None = None
+    forces: np.ndarray | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Crystals under way; n of them, with s sites in all.
+
+    Attributes:
+        own: int64 (n,), which of the crystals each is.
+        starts: int64 (n + 1,).
+        numbers: int64 (s,).
+        lattices: float64 (n, 3, 3), the undeformed cells.
+        volumes: float64 (n,), theirs.
+        positions: float64 (s, 3), in the undeformed cells, Cartesian.
+        logs: float64 (n, 3, 3), logarithm of the deformation times the number of atoms.
+        velocities, log_velocities: of these; alike in shape.
+        steps: int64 (n,), done so far.
+        downhill: int64 (n,), steps since the last turn.
+        time_steps, mixings: float64 (n,).
+        energies: float64 (n,), of the cells at first; NaN before the first step.
+    """
+
+    own: np.ndarray
+    starts: np.ndarray
+    numbers: np.ndarray
+    lattices: np.ndarray
+    volumes: np.ndarray
+    positions: np.ndarray
+    logs: np.ndarray
+    velocities: np.ndarray
+    log_velocities: np.ndarray
+    steps: np.ndarray
+    downhill: np.ndarray
+    time_steps: np.ndarray
+    mixings: np.ndarray
+    energies: np.ndarray
+
+    @staticmethod
+    def of(own: Sequence[int], crystals: Sequence[Crystal], settings: Settings) -> _State:
+        batch = Batch.of(crystals)
+        n = len(crystals)
+        return _State(
+            own=np.array(own, np.int64),
+            starts=batch.starts,
+            numbers=batch.numbers,
+            lattices=batch.lattices,
+            volumes=np.abs(np.linalg.det(batch.lattices)),
+            positions=batch.positions,
+            logs=np.zeros((n, 3, 3)),
+            velocities=np.zeros_like(batch.positions),
+            log_velocities=np.zeros((n, 3, 3)),
+            steps=np.zeros(n, np.int64),
+            downhill=np.zeros(n, np.int64),
+            time_steps=np.full(n, settings.time_step),
+            mixings=np.full(n, settings.mixing),
+            energies=np.full(n, np.nan),
+        )
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return np.diff(self.starts)
+
+    @property
+    def owners(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.own)), self.sizes)
+
+    def deformations(self) -> np.ndarray:
+        """Return the deformation gradients, float64 (n, 3, 3)."""
+        return exponentials(self.logs / self.sizes[:, None, None])
+
+    def batch(self, deformations: np.ndarray) -> Batch:
+        """Return the crystals as they are now."""
+        turned = deformations.transpose(0, 2, 1)
+        positions = np.einsum("si,sij->sj", self.positions, turned[self.owners])
+        return Batch(self.numbers, positions, self.lattices @ turned, self.starts)
+
+    def keep(self, chosen: np.ndarray) -> _State:
+        """Return some of the crystals, bool (n,)."""
+        sites = chosen[self.owners]
+        kept = {
+            f.name: getattr(self, f.name)[sites if f.name in _SITES else chosen]
+            for f in fields(self)
+            if f.name != "starts"
+        }
+        starts = np.zeros(int(chosen.sum()) + 1, np.int64)
+        np.cumsum(self.sizes[chosen], out=starts[1:])
+        return _State(**kept, starts=starts)
+
+    def joined(self, other: _State) -> _State:
+        """Return these crystals and others after them."""
+        both = {
+            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
+            for f in fields(self)
+        }
+        both["starts"] = np.append(self.starts, other.starts[1:] + self.starts[-1])
+        return _State(**both)
+
+
+_SITES = frozenset({"numbers", "positions", "velocities"})
+_HALVINGS, _TERMS = 6, 16
+
+
+class Relaxation:
+    """Crystals on their way to rest.
+
+    Args:
+        crystals: all that are to be relaxed.
+        settings: how.
+        max_atoms: how many atoms are under way at once; a larger crystal is alone.
+
+    Attributes:
+        results: by place in ``crystals``, of those that have ended.
+        n_steps: steps of all crystals so far.
+    """
+
+    def __init__(
+        self, crystals: Sequence[Crystal], settings: Settings, max_atoms: int = 400
+    ) -> None:
+        self.crystals, self.settings, self.max_atoms = crystals, settings, max_atoms
+        self.results: dict[int, Relaxed] = {}
+        self.n_steps = 0
+        self._next = 0
+        self._state = _State.of([], [], settings)
+
+    @property
+    def done(self) -> bool:
+        """Whether all crystals have ended."""
+        return len(self.results) == len(self.crystals)
+
+    def step(self, potential: Potential) -> None:
+        """Move every crystal that is under way by one step; end those that need not go on."""
+        self._fill(potential)
+        state = self._state
+        if not len(state.own):
+            return
+        deformations = state.deformations()
+        batch = state.batch(deformations)
+        found = potential.evaluate(batch)
+        first = np.isnan(state.energies)
+        energies = np.where(first, found.energies, state.energies)
+        state = replace(state, energies=energies)
+        forces, pulls = _forces(state, batch, found, deformations)
+        largest = np.sqrt(np.einsum("nij,nij->ni", pulls, pulls).max(axis=1))
+        np.maximum.at(largest, state.owners, np.sqrt(np.einsum("si,si->s", forces, forces)))
+        converged = largest < self.settings.max_force
+        errors = self._errors(state, batch, found)
+        ended = converged | (state.steps >= self.settings.max_steps)
+        ended |= np.array([e is not None for e in errors], bool)
+        for i in np.flatnonzero(ended).tolist():
+            own = int(state.own[i])
+            self.results[own] = (
+                _failed(errors[i], state, i)
+                if errors[i] is not None
+                else _result(self.crystals[own], state, batch, found, i, bool(converged[i]))
+            )
+        going = ~ended
+        if not going.all():
+            sites = going[state.owners]
+            state, forces, pulls = state.keep(going), forces[sites], pulls[going]
+        self._state = _moved(state, forces, pulls, self.settings)
+        self.n_steps += len(state.own)
+
+    def _fill(self, potential: Potential) -> None:
+        """Let crystals enter while there is room."""
+        held = int(self._state.starts[-1])
+        entering: list[int] = []
+        while self._next < len(self.crystals):
+            crystal = self.crystals[self._next]
+            problem = _unfit(crystal, potential, self.settings)
+            if problem is not None:
+                self.results[self._next] = Relaxed(error=problem)
+            elif held and held + len(crystal) > self.max_atoms:
+                break
+            else:
+                entering.append(self._next)
+                held += len(crystal)
+            self._next += 1
+        if entering:
+            new = _State.of(entering, [self.crystals[i] for i in entering], self.settings)
+            self._state = self._state.joined(new)
+
+    def _errors(self, state: _State, batch: Batch, found: Evaluation) -> list[str | None]:
+        """Say which crystals cannot go on, and why."""
+        change = np.abs(np.linalg.det(batch.lattices)) / state.volumes
+        most = self.settings.volume_factor
+        errors: list[str | None] = []
+        for i, error in enumerate(found.errors):
+            if error is None and change[i] > most:
+                error = f"the cell grew to more than {most:g} times its volume"
+            elif error is None and change[i] < 1 / most:
+                error = f"the cell shrank to less than 1/{most:g} of its volume"
+            errors.append(error)
+        return errors
+
+    # --- between steps -----------------------------------------------------------------------
+
+    def to_bytes(self, label: str) -> bytes:
+        """Write down everything, to go on from here elsewhere.
+
+        Args:
+            label: what the crystals are, so that no others are taken for them.
+        """
+        head = {
+            "label": label,
+            "next": self._next,
+            "n_steps": self.n_steps,
+            "results": {str(k): _plain(v) for k, v in self.results.items()},
+        }
+        sink = io.BytesIO()
+        arrays = {f.name: getattr(self._state, f.name) for f in fields(self._state)}
+        text = np.frombuffer(json.dumps(head).encode(), np.uint8)
+        np.savez(sink, allow_pickle=False, head=text, **arrays)
+        return sink.getvalue()
+
+    def restore(self, data: bytes, label: str) -> None:
+        """Go on from where `to_bytes` was called.
+
+        Raises:
+            IntegrityError: these are not the same crystals.
+        """
+        with np.load(io.BytesIO(data), allow_pickle=False) as held:
+            head = json.loads(held["head"].tobytes())
+            state = _State(**{f.name: held[f.name] for f in fields(_State)})
+        if head["label"] != label:
+            raise IntegrityError("what was staged of this relaxation is of other crystals")
+        self._state, self._next, self.n_steps = state, head["next"], head["n_steps"]
+        self.results = {int(k): _relaxed(v) for k, v in head["results"].items()}
+
+
+def relax(
+    potential: Potential, crystals: Sequence[Crystal], settings: Settings | None = None
+) -> list[Relaxed]:
+    """Relax crystals, all in one go."""
+    work = Relaxation(crystals, settings or Settings())
+    while not work.done:
+        work.step(potential)
+    return [work.results[i] for i in range(len(crystals))]
+
+
+# --- one step ----------------------------------------------------------------------------
+
+
+def _forces(
+    state: _State, batch: Batch, found: Evaluation, deformations: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the forces on positions (s, 3) and on logarithms of deformations (n, 3, 3)."""
+    forces = np.einsum("si,sij->sj", found.forces, deformations[state.owners])
+    volumes = np.abs(np.linalg.det(batch.lattices))
+    virials = -volumes[:, None, None] * found.stresses
+    gradients = virials @ np.linalg.inv(deformations.transpose(0, 2, 1))
+    sizes = state.sizes[:, None, None]
+    turned = (state.logs / sizes).transpose(0, 2, 1)
+    # The derivative of an exponential along a matrix is a block of the exponential of blocks.
+    blocks = np.zeros((len(turned), 6, 6))
+    blocks[:, :3, :3] = blocks[:, 3:, 3:] = turned
+    gradients = np.where(np.isfinite(gradients), gradients, 0.0)
+    unit = np.abs(gradients).max(axis=(1, 2), keepdims=True) + np.finfo(float).tiny
+    blocks[:, :3, 3:] = gradients / unit
+    pulls = exponentials(blocks)[:, :3, 3:] * unit / sizes
+    return forces, pulls
+
+
+def _moved(state: _State, forces: np.ndarray, pulls: np.ndarray, settings: Settings) -> _State:
+    """Return the crystals after one step of FIRE."""
+    owners, n = state.owners, len(state.own)
+
+    def dot(
+        sites: np.ndarray, others: np.ndarray, logs: np.ndarray, more: np.ndarray
+    ) -> np.ndarray:
+        own = np.einsum("si,si->s", sites, others)
+        both: np.ndarray = np.bincount(owners, own, n) + np.einsum("nij,nij->n", logs, more)
+        return both
+
+    power = dot(forces, state.velocities, pulls, state.log_velocities)
+    squared = dot(forces, forces, pulls, pulls)
+    speed = dot(state.velocities, state.velocities, state.log_velocities, state.log_velocities)
+    begun = state.steps > 0
+    down = begun & (power > 0)
+    turn = begun & ~down
+    with np.errstate(divide="ignore", invalid="ignore"):
+        towards = np.where(down, state.mixings * np.sqrt(speed / squared), 0.0)
+    stay = np.where(down, 1.0 - state.mixings, np.where(turn, 0.0, 1.0))
+    longer = down & (state.downhill > settings.wait)
+    time_steps = np.where(
+        longer, np.minimum(state.time_steps * settings.grow, settings.max_time_step),
+        np.where(turn, state.time_steps * settings.shrink, state.time_steps),
+    )  # fmt: skip
+    mixings = np.where(
+        longer, state.mixings * settings.mixing_shrink,
+        np.where(turn, settings.mixing, state.mixings),
+    )  # fmt: skip
+    gain = towards + time_steps
+    velocities = stay[owners, None] * state.velocities + gain[owners, None] * forces
+    log_velocities = stay[:, None, None] * state.log_velocities + gain[:, None, None] * pulls
+    length = time_steps * np.sqrt(dot(velocities, velocities, log_velocities, log_velocities))
+    with np.errstate(divide="ignore"):
+        move = time_steps * np.minimum(1.0, settings.max_move / length)
+    return replace(
+        state,
+        positions=state.positions + move[owners, None] * velocities,
+        logs=state.logs + move[:, None, None] * log_velocities,
+        velocities=velocities,
+        log_velocities=log_velocities,
+        steps=state.steps + 1,
+        downhill=np.where(down, state.downhill + 1, np.where(turn, 0, state.downhill)),
+        time_steps=time_steps,
+        mixings=mixings,
+    )
+
+
+def exponentials(matrices: np.ndarray) -> np.ndarray:
+    """Return the exponentials of small matrices, float64 (n, k, k), by scaling and squaring.
+
+    The scale is fixed, so that the exponential of one does not depend on the others; it serves for
+    entries that add up to 30 in a row, far beyond any deformation here.
+    """
+    scaled = matrices / 2.0**_HALVINGS
+    term = np.broadcast_to(np.eye(matrices.shape[1]), matrices.shape)
+    total = term.copy()
+    for k in range(1, _TERMS):
+        term = term @ scaled / k
+        total = total + term
+    for _ in range(_HALVINGS):
+        total = total @ total
+    return total
+
+
+# --- what becomes of a crystal -----------------------------------------------------------
+
+
+def _unfit(crystal: Crystal, potential: Potential, settings: Settings) -> str | None:
+    """Say why a crystal cannot be begun, if so."""
+    if not crystal.ordered:
+        return "it is disordered"
+    if len(crystal) > settings.max_sites:
+        return f"it has {len(crystal):,} sites, more than {settings.max_sites:,}"
+    if unknown := unknown_elements(potential, crystal):
+        return f"{potential.name} does not know {', '.join(unknown)}"
+    return None
+
+
+def _failed(error: str | None, state: _State, i: int) -> Relaxed:
+    energy = float(state.energies[i] / state.sizes[i])
+    steps = int(state.steps[i])
+    return Relaxed(
+        initial_energy_per_atom=energy if np.isfinite(energy) else None, n_steps=steps, error=error
+    )
+
+
+def _result(
+    before: Crystal, state: _State, batch: Batch, found: Evaluation, i: int, converged: bool
+) -> Relaxed:
+    sites = slice(batch.starts[i], batch.starts[i + 1])
+    forces = found.forces[sites]
+    try:
+        turned = crystal_of_matrix(
+            batch.lattices[i],
+            before.species,
+            batch.positions[sites],
+            cartesian=True,
+            properties={"forces": forces.tolist()},
+            charge=before.charge,
+        )
+    except CrystalError as error:
+        return _failed(f"it became no crystal: {error}", state, i)
+    after = replace(turned, properties={})
+    return Relaxed(
+        crystal=after,
+        initial_energy_per_atom=float(state.energies[i] / len(before)),
+        energy_per_atom=float(found.energies[i] / len(before)),
+        max_force=float(np.sqrt((forces * forces).sum(axis=1).max())),
+        max_stress=float(np.abs(found.stresses[i]).max() * GPA),
+        n_steps=int(state.steps[i]),
+        converged=converged,
+        rmsd=displacement(before, after),
+        volume_change=after.volume / before.volume - 1.0,
+        forces=np.array(turned.properties["forces"], np.float64),
+    )
+
+
+def displacement(before: Crystal, after: Crystal) -> float | None:
+    """Return the root mean square displacement of atoms, Å; None where the two do not match.
+
+    Both cells keep their size. The unit that StructureMatcher counts in, (volume / sites)^(1/3), is
+    of the lattice between the two.
+    """
+    try:
+        return match(before, after, DISPLACEMENT).rms_angstrom
+    except GandbError:
+        return None
+
+
+def _plain(result: Relaxed) -> dict[str, Any]:
+    plain = {f.name: getattr(result, f.name) for f in fields(result)}
+    if result.crystal is not None and result.forces is not None:
+        crystal = result.crystal
+        plain["crystal"] = {
+            "lengths": crystal.lengths.tolist(),
+            "angles": crystal.angles.tolist(),
+            "species": list(crystal.species),
+            "frac_coords": crystal.frac_coords.tolist(),
+            "charge": crystal.charge,
+        }
+        plain["forces"] = result.forces.tolist()
+    return plain
+
+
+def _relaxed(plain: Mapping[str, Any]) -> Relaxed:
+    if plain["crystal"] is None:
+        return Relaxed(**plain)
+    own = plain["crystal"]
+    crystal = Crystal(
+        lengths=np.array(own["lengths"]),
+        angles=np.array(own["angles"]),
+        species=tuple(own["species"]),
+        frac_coords=np.array(own["frac_coords"]),
+        charge=own["charge"],
+    )
+    return Relaxed(**{**plain, "crystal": crystal, "forces": np.array(plain["forces"])})
