@@ -32,11 +32,16 @@ from gandb.schema import tables
 from gandb.sharing.serving.publishing import publish
 from gandb.sources.reading import read_crystal
 from gandb.store import Store
-from tests.benchmarks import data
+from tests.benchmarks import data, optimade_peer
 from tests.benchmarks.many_structures import bases_of, fill
 from tests.postgres import fresh_database
 
 N = int(os.environ.get("GANDB_BENCH_SERVE", 1_000_000))
+FEW = 5_000
+"""Structures for the comparison with the reference server, which reads them all for each page."""
+PEER = f"optimade-python-tools, mongomock, of {FEW:,} structures"
+OWN = ("stable", "gap_and_element")
+"""Filters by properties that only gandb's server has."""
 REPEATS = 20
 BASES = 500
 DERIVED = 10_000
@@ -77,6 +82,7 @@ def run(report: Report) -> None:
         folder = Path(name)
         place = data.cached_store(f"serve-{N}", lambda store: make_store(store))
         measure(report, "duckdb", str(place))
+        beside_the_peer(report, folder)
         with data.server() as server:
             if server is not None:
                 with fresh_database(server) as url:
@@ -84,13 +90,13 @@ def run(report: Report) -> None:
                     measure(report, "postgres", url)
 
 
-def make_store(url: str, blobs: str | None = None) -> None:
+def make_store(url: str, blobs: str | None = None, n: int = N) -> None:
     """Fill a store, give its entries energies and gaps, and publish all."""
     store = Store.create(Settings(store=url), blobs)
     crystals = [read_crystal(path) for path in real_files()]
-    derived = min(N, DERIVED)
+    derived = min(n, DERIVED)
     fill(store, bases_of(crystals), derived)
-    multiply(store, -(-N // derived))
+    multiply(store, -(-n // derived))
     versions.create(store, "many", selection.by_condition(store, "true"), "all")
     began = time.perf_counter()
     made = publish(store, "many@1", allowed=["none"])
@@ -164,12 +170,17 @@ class Client:
         return seconds, json.loads(body)
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextlib.contextmanager
 def serving(store: str) -> Iterator[str]:
     """Run ``gandb serve`` and yield its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-c", "from gandb.cli.app import main; main()", "-s", store]
     process = subprocess.Popen([*command, "serve", "--port", str(port)], stderr=subprocess.DEVNULL)
     try:
@@ -181,6 +192,32 @@ def serving(store: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def beside_the_peer(report: Report, folder: Path) -> None:
+    """Ask gandb and the reference server the same of the same few structures."""
+    store, lines = folder / "few", folder / "few.jsonl"
+    make_store(str(store), n=FEW)
+    data.gandb(
+        str(store), "structure", "export", "SELECT structure_id FROM entries", "-o", lines,
+        "--format", "optimade",
+    )  # fmt: skip
+    times: list[dict[str, float]] = []
+    for server in (serving(str(store)), optimade_peer.serving(lines, folder / "peer", free_port())):
+        with server as base:
+            client, rng = Client(base), random.Random(7)
+            client.get("/v1/structures?page_limit=1")
+            asked = {
+                name: [
+                    client.get(f"/v1/structures?page_limit=20&filter={quote(draw(rng))}")[0]
+                    for _ in range(REPEATS)
+                ]
+                for name, draw in FILTERS.items()
+                if name not in OWN
+            }
+        times.append({name: 1000 * statistics.median(seconds) for name, seconds in asked.items()})
+    for name, ours in times[0].items():
+        report(f"serve.few.{name}.p50", ours, "ms", PEER, times[1][name])
 
 
 def measure(report: Report, engine: str, store: str) -> None:
