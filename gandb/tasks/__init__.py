@@ -5,6 +5,8 @@ from __future__ import annotations
 from gandb.jobs.records import Task
 from gandb.tasks import (
     candidates,
+    coverage,
+    fingerprinting,
     generation,
     identity,
     importing,
@@ -12,6 +14,7 @@ from gandb.tasks import (
     novelty,
     records,
     relaxation,
+    stability,
     structure_checks,
     structure_novelty,
     training,
@@ -29,7 +32,10 @@ TASKS: dict[str, Task] = {
     keys.KIND: keys.work_out_keys,
     identity.KIND: identity.identify,
     relaxation.KIND: relaxation.relax_structures,
+    stability.KIND: stability.judge_stability,
     structure_checks.KIND: structure_checks.check_structures,
+    fingerprinting.KIND: fingerprinting.work_out_fingerprints,
+    coverage.KIND: coverage.judge_coverage,
     structure_novelty.KIND: structure_novelty.judge_structures,
 }
 """Every job kind with the function that does a chunk of it."""

@@ -38,13 +38,13 @@ from gandb.validation.sites import Sites
 from gandb.validation.standard_checks import STANDARD, standard_checks
 
 KIND = "check_structures"
-CHUNK = 2_000
+CHUNK = 10_000
 """Structures to a chunk, about."""
 SYMPREC = 0.1
 """Tolerance, Å, at which a space group that was asked for counts as found."""
 SYMMETRY = "symmetry"
 _PIECE = 200
-_FEW = 1_000  # up to so many, other processes are not worth their start
+_FEW = 2_000  # up to so many, other processes are not worth their start
 _WORDS = pa.array(REASONS)
 
 

@@ -17,6 +17,7 @@ cumulative distributions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -92,6 +93,8 @@ def coverage(
     reference_compositions: np.ndarray,
     cutoffs: Cutoffs,
     joint: bool = False,
+    times: np.ndarray | None = None,
+    reference_times: np.ndarray | None = None,
 ) -> Coverage:
     """Compare generated crystals with real ones by their fingerprints.
 
@@ -102,6 +105,8 @@ def coverage(
         reference_compositions: (m, c), scaled.
         cutoffs: how near is near; a distance equal to a cutoff is.
         joint: ask that one crystal is near by both fingerprints.
+        times: int (n,), how often each generated one came; once if not given.
+        reference_times: int (m,), likewise of the real ones.
 
     Raises:
         InputError: shapes do not fit, nothing is generated or real, or a real crystal has no
@@ -118,9 +123,10 @@ def coverage(
         raise InputError("coverage wants one generated and one real crystal at least")
     if not (np.isfinite(real_s).all() and np.isfinite(real_c).all()):
         raise InputError("a real crystal has no fingerprint: leave it out")
+    own_times, real_times = _times(times, len(own_s)), _times(reference_times, len(real_s))
     kept = np.isfinite(own_s).all(axis=1) & np.isfinite(own_c).all(axis=1)
-    n_generated = len(own_s)
-    own_s, own_c = own_s[kept], own_c[kept]
+    n_generated = int(own_times.sum())
+    own_s, own_c, own_times = own_s[kept], own_c[kept], own_times[kept]
     to_real = np.full((2, len(own_s)), np.inf)
     to_own = np.full((2, len(real_s)), np.inf)
     precise, recalled = np.zeros(len(own_s), bool), np.zeros(len(real_s), bool)
@@ -139,12 +145,14 @@ def coverage(
         recalled = (to_own[0] <= cutoffs.structure) & (to_own[1] <= cutoffs.composition)
     return Coverage(
         n_generated,
-        len(own_s),
-        len(real_s),
-        int(precise.sum()),
-        int(recalled.sum()),
-        *(float(x.mean()) if x.size else float("nan") for x in (to_real[0], to_own[0])),
-        *(float(x.mean()) if x.size else float("nan") for x in (to_real[1], to_own[1])),
+        int(own_times.sum()),
+        int(real_times.sum()),
+        int(own_times[precise].sum()),
+        int(real_times[recalled].sum()),
+        _mean(to_real[0], own_times),
+        _mean(to_own[0], real_times),
+        _mean(to_real[1], own_times),
+        _mean(to_own[1], real_times),
     )
 
 
@@ -162,6 +170,18 @@ def wasserstein(one: np.ndarray, two: np.ndarray) -> float:
     shares = (np.searchsorted(x, steps[:-1], side="right") / len(x) for x in (a, b))
     first, second = shares
     return float((np.abs(first - second) * np.diff(steps)).sum())
+
+
+def _times(times: np.ndarray | None, n: int) -> np.ndarray:
+    found = np.ones(n, np.int64) if times is None else np.asarray(times, np.int64)
+    if found.shape != (n,) or (found < 0).any():
+        raise InputError(f"times of {n} crystals have shape {found.shape}, or one is negative")
+    return found
+
+
+def _mean(values: np.ndarray, times: np.ndarray) -> float:
+    total = int(times.sum())
+    return math.fsum(values * times) / total if total else math.nan
 
 
 def _table(values: np.ndarray, what: str) -> np.ndarray:
