@@ -249,6 +249,7 @@ published = sa.Table(
 )
 sa.Index("ix_published_id", published.c.id)
 sa.Index("ix_published_elements", published.c.elements, postgresql_using="gin")
+sa.Index("ix_published_masks", published.c.elements_low, published.c.elements_high)
 sa.Index("ix_published_formula_reduced", published.c.formula_reduced)
 sa.Index("ix_published_formula_anonymous", published.c.formula_anonymous)
 sa.Index("ix_published_external_id", published.c.external_id)

@@ -47,7 +47,9 @@ def _create(
 
 
 def upgrade() -> None:
-    """Add the tables, and what was asked for beside what was generated."""
+    """Add the tables, what was asked for beside what was generated, and an index for filters."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.create_index("ix_published_masks", "published", ["elements_low", "elements_high"])
     for name, kind in (("space_group", sa.SmallInteger()), ("formula", sa.Text())):
         op.add_column("generation_event", sa.Column(f"requested_{name}", kind, nullable=True))
     _create(

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import reduce
+from itertools import combinations
 from typing import Any
 from uuid import UUID
 
@@ -355,6 +356,8 @@ class Conditions:
     def _has_equal(self, found: Property, quantity: Quantity, values: list[Any]) -> Condition:
         if found.name == "elements" and self._duckdb:
             return _elements(quantity, values)
+        if found.name == "elements" and quantity is Quantity.ONLY and len(set(values)) <= _LISTED:
+            return _one_of_the_subsets(values)
         column = self._expression(found)
         type_ = sa.ARRAY(_SQL_TYPES[found.item or Type.STRING])
         if found.item is Type.INTEGER and any(isinstance(v, float) for v in values):
@@ -406,6 +409,7 @@ class Conditions:
         )
 
 
+_LISTED = 6  # elements whose subsets are looked up one by one
 _ALWAYS = frozenset(
     "id immutable_id lattice_vectors cartesian_site_positions species structure_features".split()
 )
@@ -420,6 +424,16 @@ def _condition(value: Any) -> Condition:
 def _false_if_known(column: Any) -> Condition:
     """False, but NULL where the column is."""
     return sa.and_(column.is_(None), _UNKNOWN)
+
+
+def _one_of_the_subsets(symbols: Sequence[str]) -> Condition:
+    """Compare elements with each set of some, by bits, which PostgreSQL looks up in an index."""
+    known = sorted(set(symbols))
+    sets = (c for n in range(1, len(known) + 1) for c in combinations(known, n))
+    masks = sorted({element_masks(chosen) for chosen in sets} - {(0, 0)})
+    if not masks:
+        return sa.false()
+    return sa.tuple_(published.c.elements_low, published.c.elements_high).in_(masks)
 
 
 def _elements(quantity: Quantity, symbols: Sequence[str]) -> Condition:
