@@ -13,6 +13,7 @@ from gandb.cli import (
     dataset,
     demo,
     export,
+    hull,
     identity,
     importing,
     job,
@@ -100,6 +101,7 @@ app.command(epilog=identity.IDENTIFY_EPILOG)(identity.identify)
 app.command(epilog=identity.MATCH_EPILOG)(identity.match)
 app.command(epilog=identity.NOVELTY_EPILOG)(identity.novelty)
 app.command(epilog=relax.EPILOG)(relax.relax)
+app.command(epilog=hull.EPILOG)(hull.hull)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=lineage.EPILOG)(lineage.lineage)
 app.command(epilog=sql.EPILOG)(sql.sql)
