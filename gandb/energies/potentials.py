@@ -154,6 +154,11 @@ class Kind:
 POTENTIALS: dict[str, Kind] = {
     "chgnet": Kind("CHGNet 0.3.0, PBE(+U)", "gandb.energies.chgnet_model", "0.3.0"),
     "chgnet-r2scan": Kind("CHGNet, r2SCAN", "gandb.energies.chgnet_model", "r2scan"),
+    "sevennet": Kind("SevenNet-0, PBE(+U)", "gandb.energies.sevennet_model", "0"),
+    "sevennet-22may2024": Kind(
+        "SevenNet-0 of 22 May 2024, PBE(+U)", "gandb.energies.sevennet_model", "0-22May2024"
+    ),
+    "sevennet-l3i5": Kind("SevenNet-l3i5, PBE(+U)", "gandb.energies.sevennet_model", "l3i5"),
 }
 """Every potential, by the name that people type."""
 
