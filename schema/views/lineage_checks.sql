@@ -40,6 +40,28 @@ FROM (
         'structure'
     FROM candidate AS c
     JOIN structure_symmetry AS y ON y.structure_id = c.structure_id
+    UNION ALL
+    SELECT c.id, k.recipe_id, k.passed, k.reason, 'structure'
+    FROM candidate AS c
+    JOIN structure_check AS k ON k.structure_id = c.structure_id
+    UNION ALL
+    SELECT
+        c.id,
+        l.recipe_id,
+        l.converged,
+        coalesce(l.error, CASE WHEN l.converged THEN 'relaxed' ELSE 'not converged' END),
+        'structure'
+    FROM candidate AS c
+    JOIN relaxation AS l ON l.structure_id = c.structure_id
+    UNION ALL
+    SELECT
+        c.id,
+        h.recipe_id,
+        h.energy_above_hull IS NOT NULL,
+        coalesce(h.error, CAST(h.energy_above_hull AS TEXT) || ' eV/atom above the hull', 'no reference'),
+        'structure'
+    FROM candidate AS c
+    JOIN stability AS h ON h.structure_id = c.structure_id
 ) AS x
 JOIN candidate AS g ON g.id = x.candidate_id
 JOIN recipe AS r ON r.id = x.recipe_id

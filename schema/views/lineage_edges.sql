@@ -3,7 +3,7 @@
 SELECT
     e.subject_kind, -- text | candidate, job, checkpoint, dataset_version, entry, source_snapshot, structure, composition or recipe. | | gandb
     e.subject_id, -- uuid | What came of it. | | gandb
-    e.relation, -- text | generated_by, sampled_from, trained_by, brought_by, trained_on, instance_of, used, derived_from, holds, read_from, imported_by, has_structure, has_composition, has_material, checked_under, measured_under or refers_to. | | gandb
+    e.relation, -- text | generated_by, sampled_from, trained_by, brought_by, trained_on, instance_of, used, derived_from, holds, read_from, imported_by, has_structure, has_composition, has_material, relaxed_from, checked_under, measured_under or refers_to. | | gandb
     e.object_kind, -- text | The same kinds, and model. | | gandb
     e.object_id -- uuid | What it came of. | | gandb
 FROM (
@@ -33,6 +33,19 @@ FROM (
     UNION ALL
     SELECT 'structure', y.structure_id, 'checked_under', 'recipe', y.recipe_id
     FROM structure_symmetry AS y
+    UNION ALL
+    SELECT 'structure', k.structure_id, 'checked_under', 'recipe', k.recipe_id
+    FROM structure_check AS k
+    UNION ALL
+    SELECT 'structure', h.structure_id, 'checked_under', 'recipe', h.recipe_id
+    FROM stability AS h
+    UNION ALL
+    SELECT 'structure', l.structure_id, 'checked_under', 'recipe', l.recipe_id
+    FROM relaxation AS l
+    UNION ALL
+    SELECT 'structure', l.relaxed_id, 'relaxed_from', 'structure', l.structure_id
+    FROM relaxation AS l
+    WHERE l.relaxed_id IS NOT NULL
     UNION ALL
     SELECT 'structure', s.id, 'has_composition', 'composition', s.composition_id
     FROM structure AS s

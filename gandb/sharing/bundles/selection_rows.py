@@ -224,7 +224,12 @@ class Closure:
             ]
         if self._selection.everything and self._selection.entries:
             parts = ["SELECT id FROM structure"]
-        self._make("structure", " UNION ".join(parts))
+        self._make("unrelaxed", " UNION ".join(parts))
+        self._make(
+            "structure",
+            "SELECT id FROM packed_unrelaxed UNION SELECT relaxed_id FROM relaxation "
+            "WHERE structure_id IN (SELECT id FROM packed_unrelaxed) AND relaxed_id IS NOT NULL",
+        )
         parts = [
             f"SELECT composition_id AS id FROM entry WHERE id IN ({entries})",
             f"SELECT composition_id FROM candidate WHERE id IN ({candidates})",
@@ -254,6 +259,10 @@ class Closure:
             "SELECT recipe_id AS id FROM packed_verdict "
             f"UNION SELECT recipe_id FROM structure_symmetry WHERE structure_id IN ({structures}) "
             f"UNION SELECT recipe_id FROM structure_key WHERE structure_id IN ({structures}) "
+            f"UNION SELECT recipe_id FROM structure_check WHERE structure_id IN ({structures}) "
+            "UNION SELECT recipe_id FROM relaxation WHERE structure_id IN "
+            "(SELECT id FROM packed_unrelaxed) "
+            f"UNION SELECT recipe_id FROM stability WHERE structure_id IN ({structures}) "
             "UNION SELECT recipe_id FROM packed_comparison "
             "UNION SELECT recipe_id FROM packed_material "
             "UNION SELECT recipe_id FROM candidate_novelty WHERE candidate_id IN "
@@ -321,6 +330,9 @@ _QUERIES: dict[str, str] = {
     "structure": _among("structure", id="structure"),
     "structure_symmetry": _among("structure_symmetry", structure_id="structure"),
     "structure_key": _among("structure_key", structure_id="structure"),
+    "structure_check": _among("structure_check", structure_id="structure"),
+    "relaxation": _among("relaxation", structure_id="unrelaxed"),
+    "stability": _among("stability", structure_id="structure"),
     "comparison": "SELECT t.* FROM comparison AS t JOIN packed_comparison AS p "
     "ON p.recipe_id = t.recipe_id AND p.structure_a = t.structure_a "
     "AND p.structure_b = t.structure_b",

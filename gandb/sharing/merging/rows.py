@@ -33,6 +33,9 @@ STATED: Mapping[str, tuple[str, ...]] = {
         "space_group_number", "space_group_symbol", "hall_number", "point_group", "crystal_system",
         "pearson_symbol", "error",
     ),
+    "structure_check": ("passed", "value", "reason"),
+    "relaxation": ("energy_per_atom", "converged", "error"),
+    "stability": ("energy_above_hull", "formation_energy_per_atom", "error"),
     "comparison": ("matched",),
     "source_snapshot": ("licence", "attribution", "n_rows", "n_entries", "n_rejects"),
     "entry": ("formula", "formula_units"),
@@ -52,6 +55,10 @@ from its content, or says how much work was done (which pairs were compared, and
 
 CLOSE = 1e-6
 """Numbers that agree to so much of their size are the same."""
+_OF_STRUCTURES = (
+    "structure", "structure_symmetry", "structure_key", "structure_check", "relaxation",
+    "stability", "comparison",
+)  # fmt: skip
 _EXAMPLES = 3
 _BRIEF = 40
 
@@ -199,8 +206,8 @@ class Rows:
     # --- structures ----------------------------------------------------------------------
 
     def take_structures(self) -> None:
-        """Take in structures, symmetry, keys and comparisons; materials where there are none."""
-        for name in ("structure", "structure_symmetry", "structure_key", "comparison"):
+        """Take in structures and what is said of them; materials where there are none."""
+        for name in _OF_STRUCTURES:
             self.take(name)
         self._take_materials()
 

@@ -12,6 +12,11 @@ import sqlalchemy as sa
 from gandb.schema import tables
 from gandb.store import Store
 
+_STRUCTURE = (
+    "structure_id",
+    "SELECT c.reduced_formula || ', structure ' || substr(CAST(s.id AS TEXT), 1, 8) "
+    "FROM structure AS s JOIN composition AS c ON c.id = s.composition_id WHERE s.id = :id",
+)
 _NAMES: Mapping[str, tuple[str, str]] = {
     "source_snapshot": (
         "id", "SELECT source || coalesce(' ' || release, '') FROM source_snapshot WHERE id = :id"
@@ -20,10 +25,8 @@ _NAMES: Mapping[str, tuple[str, str]] = {
         "id",
         "SELECT source || ':' || coalesce(external_id, formula) FROM entry WHERE id = :id",
     ),
-    "structure_symmetry": (
-        "structure_id",
-        "SELECT c.reduced_formula || ', structure ' || substr(CAST(s.id AS TEXT), 1, 8) "
-        "FROM structure AS s JOIN composition AS c ON c.id = s.composition_id WHERE s.id = :id",
+    **dict.fromkeys(
+        ("structure_symmetry", "structure_check", "relaxation", "stability"), _STRUCTURE
     ),
     "check_result": ("subject_id", "SELECT reduced_formula FROM composition WHERE id = :id"),
     "candidate_novelty": ("candidate_id", "SELECT reduced_formula FROM candidate WHERE id = :id"),

@@ -265,6 +265,16 @@ def _check_novelty(rows: pa.Table) -> None:
         flag(pc.and_(there, pc.invert(wanted)), f"its grade has no {name}")
 
 
+def _check_relaxations(rows: pa.Table) -> None:
+    there, failed = pc.is_valid(rows.column("relaxed_id")), pc.is_valid(rows.column("error"))
+    flag(pc.equal(there, failed), "it has both a relaxed structure and an error, or neither")
+    for name in ("energy_per_atom", "converged", "n_steps"):
+        given = pc.is_valid(rows.column(name))
+        flag(pc.and_(there, pc.invert(given)), f"it has a relaxed structure, but no {name}")
+    for name in ("max_force", "max_stress", "rmsd", "n_steps"):
+        flag(pc.less(rows.column(name), 0), f"{name} is below 0")
+
+
 def _named(level: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.fill_null(pc.or_(pc.equal(level, 0), pc.equal(level, 3)), False)
 
@@ -275,6 +285,7 @@ RECORD_CHECKS: Mapping[str, Callable[[pa.Table], None]] = {
     "entry": _check_entries,
     "candidate": _check_candidates,
     "structure_key": _check_keys,
+    "relaxation": _check_relaxations,
     "comparison": _check_comparisons,
     "candidate_novelty": _check_novelty,
 }

@@ -24,9 +24,9 @@ from gandb.sharing.bundles.bundle import TABLES, Bundle, BundleTable
 from gandb.sharing.verifying.keys import verify_some_keys
 from gandb.sharing.verifying.records import element_batches
 from gandb.sharing.verifying.values import FlawError, ids_of, shown
-from gandb.tasks.known_compositions import novelty_recipe
 from gandb.tasks.identity import STANDARD, match_recipe
 from gandb.tasks.identity_checks import components
+from gandb.tasks.known_compositions import novelty_recipe
 from gandb.tasks.preparing import symmetry_recipe
 from gandb.tasks.rows import cnen_recipes
 from gandb.validation.charge import CNEN
@@ -213,6 +213,14 @@ _FACTS: dict[str, Sequence[tuple[str, str]]] = {
             "ON s.id = x.structure_id "
             "WHERE abs(x.volume_per_site * s.n_sites - s.volume) > 0.01 * s.volume",
         ),
+    ],
+    "relaxation": [
+        (
+            "the relaxed structure is of another composition",
+            "SELECT x.structure_id FROM relaxation AS x JOIN structure AS s "
+            "ON s.id = x.structure_id JOIN structure AS t ON t.id = x.relaxed_id "
+            "WHERE s.composition_id <> t.composition_id OR len(x.forces) <> 3 * t.n_sites",
+        )
     ],
     "comparison": [
         (
