@@ -44,6 +44,7 @@ _BACK = {
     "has_structure": "has",
     "has_composition": "has",
     "has_material": "same material as",
+    "relaxed_from": "relaxed from",
     "refers_to": "compares with",
 }
 _FORWARD = {
@@ -64,6 +65,7 @@ _FORWARD = {
     "checked_under": "judged",
     "measured_under": "measured",
     "refers_to": "compared with in",
+    "relaxed_from": "relaxed to",
     "shows": "published in",
     "matches": "found again as",
 }

@@ -27,7 +27,7 @@ _TYPES = {
 }
 _DERIVED = frozenset(
     {"sampled_from", "trained_on", "instance_of", "derived_from", "drawn_from", "read_from",
-     "refers_to"}
+     "refers_to", "relaxed_from"}
 )  # fmt: skip
 _GENERATED = frozenset({"generated_by", "trained_by", "brought_by", "imported_by"})
 _SPECIAL = frozenset({"has_structure", "has_composition"})

@@ -23,7 +23,7 @@ _BACK: dict[str, tuple[str, ...]] = {
     "dataset_version": ("derived_from",),
     "entry": ("read_from", "has_structure", "has_composition"),
     "source_snapshot": ("imported_by",),
-    "structure": ("has_composition", "has_material"),
+    "structure": ("relaxed_from", "has_composition", "has_material"),
     "recipe": ("refers_to",),
 }
 _FORWARD: dict[str, tuple[tuple[str, str], ...]] = {
@@ -37,7 +37,11 @@ _FORWARD: dict[str, tuple[tuple[str, str], ...]] = {
         ("imported_by", "source_snapshot"),
     ),
     "source_snapshot": (("read_from", "entry"),),
-    "structure": (("has_structure", "entry"), ("has_structure", "candidate")),
+    "structure": (
+        ("has_structure", "entry"),
+        ("has_structure", "candidate"),
+        ("relaxed_from", "structure"),
+    ),
     "composition": (("has_composition", "entry"), ("has_composition", "candidate")),
     "recipe": (
         ("checked_under", "composition"),
@@ -326,7 +330,8 @@ _CHECKS = {
     "FROM checks WHERE composition_id = '{id}'",
     "structure": "SELECT 'structure', recipe_id, error IS NULL, coalesce(error, space_group_symbol "
     "|| ' (' || CAST(space_group_number AS TEXT) || ')'), 'symmetry', parameters "
-    "FROM symmetry WHERE structure_id = '{id}'",
+    "FROM symmetry WHERE structure_id = '{id}' UNION ALL SELECT 'structure', recipe_id, passed, "
+    "reason, check_name, parameters FROM structure_checks WHERE structure_id = '{id}'",
 }
 
 
