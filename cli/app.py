@@ -28,6 +28,7 @@ from gandb.cli import (
     source,
     sql,
     structure,
+    sun,
     worker,
 )
 from gandb.core.config import Settings
@@ -102,6 +103,7 @@ app.command(epilog=identity.MATCH_EPILOG)(identity.match)
 app.command(epilog=identity.NOVELTY_EPILOG)(identity.novelty)
 app.command(epilog=relax.EPILOG)(relax.relax)
 app.command(epilog=hull.EPILOG)(hull.hull)
+app.command(epilog=sun.EPILOG)(sun.sun)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=lineage.EPILOG)(lineage.lineage)
 app.command(epilog=sql.EPILOG)(sql.sql)
