@@ -45,7 +45,8 @@ KIND = "fingerprints"
 CHUNK = 250
 """Structures to a chunk."""
 _PIECE = 5
-_LIMIT = 300.0  # seconds for one piece, then for each of its structures
+LIMIT = 120.0
+"""Seconds that one structure may take: neighbours across wide gaps are looked for without end."""
 _WHY = "failures"
 
 
@@ -56,7 +57,8 @@ def fingerprint_recipe() -> dict[str, Any]:
     Raises:
         MissingExtraError: matminer is not installed.
     """
-    return recipe_row("fingerprint", "1", fingerprint_parameters())
+    parameters = {**fingerprint_parameters(), "seconds_for_a_structure": LIMIT}
+    return recipe_row("fingerprint", "1", parameters)
 
 
 def fingerprints_job(judged: JudgedSet, most: int) -> JobSpec:
@@ -102,7 +104,7 @@ def work_out_fingerprints(context: Context) -> Outcome:
     found = Fingerprints.empty(len(records))
     done = 0
     # Never in this process: what takes too long has to be ended.
-    with Pool(_work, min(default_processes(), -(-len(records) // _PIECE)), _LIMIT, _late) as pool:
+    with Pool(_work, min(default_processes(), -(-len(records) // _PIECE)), LIMIT, _late) as pool:
         pieces = ([c for _, c in records[k : k + _PIECE]] for k in range(0, len(records), _PIECE))
         for part in pool.map(pieces):
             for one in part:
@@ -154,7 +156,7 @@ def _late(
     """Work out a piece that took too long one by one; what still does has no fingerprint."""
     if len(piece) > 1:
         return [one for crystal in piece for one in ask([crystal])]
-    return [f"took longer than {_LIMIT:g} s"]
+    return [f"took longer than {LIMIT:g} s"]
 
 
 # --- keeping -----------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def check_structures(context: Context) -> Outcome:
     found: dict[str, list[pa.Table]] = {}
     done = len(ids) - len(new)
     processes = default_processes() if len(new) > _FEW else 0
-    with Pool(_judge, processes) as pool:
+    with Pool(judge_records, processes) as pool:
         for part in pool.map(_pieces(context, ids, missing)):
             for name, table in part.items():
                 found.setdefault(name, []).append(table)
@@ -179,8 +179,16 @@ def _pieces(
 # --- judging -----------------------------------------------------------------------------
 
 
-def _judge(piece: tuple[pa.Table, tuple[str, ...]]) -> Mapping[str, pa.Table]:
-    """Return the rows of ``structure_check`` and ``structure_symmetry`` of some structures."""
+def judge_records(piece: tuple[pa.Table, tuple[str, ...]]) -> Mapping[str, pa.Table]:
+    """Judge some structures.
+
+    Args:
+        piece: records, with the columns `gandb.tasks.structures.RECORD`, and names of checks.
+
+    Returns:
+        ``structures``, their ids; ``verdicts``, rows of ``structure_check``; and ``symmetry``, rows
+        of ``structure_symmetry``. The latter two only if such a check is named.
+    """
     rows, names = piece
     crystals = [crystal_of_row(row) for row in rows.to_pylist()]
     ids = ids_from_text(rows.column("id"))

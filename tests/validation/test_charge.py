@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from gandb.core.compositions import CompositionBatch
 from gandb.core.elements import ATOMIC_NUMBERS, MAX_Z, SYMBOLS
 from gandb.core.errors import NotFoundError
-from gandb.validation.charge import CNEN, PASSING, REASONS, RULES, check, check_all
+from gandb.sources.reading import crystal_of, read_files
+from gandb.sources.records import Record
+from gandb.validation.charge import CNEN, PASSING, REASONS, RULES, Rule, check, check_all
 from gandb.validation.oxidation import OxidationTable, load_table
 from tests.validation.formulas import (
     random_formulas,
@@ -376,3 +378,20 @@ def test_parameters_tell_the_rules_apart_and_name_the_table_by_hash() -> None:
 def test_an_unknown_rule_names_the_known_ones() -> None:
     with pytest.raises(NotFoundError, match="cnen_strict"):
         check(CompositionBatch.empty(), "cnen_strct")
+
+
+def test_the_verdicts_of_smact_on_lemat_are_found_again(shared_data: Path) -> None:
+    """Recorded by LeMat-GenBench: smact_validity with the oxidation states of 2014, alloys pass."""
+    folders: list[str] = []
+    counts: list[dict[str, int]] = []
+    for name in ("seed_42.zip", "seed_123.zip"):
+        for item in read_files([shared_data / "validity" / name]):
+            if isinstance(item, Record) and item.structure is not None:
+                folders.append(item.file.split("/")[-2])
+                counts.append(crystal_of(item.structure).counts())
+    assert len(counts) == 2_000
+    batch, _ = CompositionBatch.from_dicts(counts).reduced()
+    theirs = np.isin(folders, ["both_valid", "smact_valid_ours_invalid"])
+    ours = check(batch, Rule("smact_2014", "1", "smact14", alloys=True)).passed
+    assert ours.tolist() == theirs.tolist()
+    assert 0.8 < theirs.mean() < 0.85
