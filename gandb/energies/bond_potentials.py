@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gandb.core.errors import MissingExtraError, NotFoundError, UsageError
-from gandb.energies.neighbours import FOUND, NO_VOLUME, Bonds, find_bonds
+from gandb.energies.neighbours import FOUND, REASONS, Bonds, find_bonds
 from gandb.energies.potentials import Batch, Evaluation, evaluation_of
 
 DEVICES = ("cpu", "cuda")
@@ -127,8 +127,7 @@ def _errors(batch: Batch, bonds: Bonds, cutoff: float) -> dict[int, str]:
     for owner in batch.owners[degree == 0].tolist():
         errors[owner] = f"an atom has no neighbour within {cutoff:g} Å"
     for i in np.flatnonzero(bonds.codes != FOUND).tolist():
-        no_volume = bonds.codes[i] == NO_VOLUME
-        errors[i] = "the cell has no volume" if no_volume else "its atoms lie too densely"
+        errors[i] = REASONS[int(bonds.codes[i])]
     return errors
 
 

@@ -15,7 +15,13 @@ from numba import njit
 
 from gandb.energies.potentials import Batch
 
-FOUND, NO_VOLUME, TOO_DENSE = 0, 1, 2
+FOUND, NO_VOLUME, TOO_DENSE, NOT_FINITE = range(4)
+REASONS = {
+    NO_VOLUME: "the cell has no volume",
+    TOO_DENSE: "its atoms lie too densely",
+    NOT_FINITE: "its positions or cell are not finite",
+}
+"""Why there are no bonds, by code."""
 MOST_BONDS = 5_000
 """Bonds per site, on average; a crystal that has more has collapsed."""
 _TOO_FLAT = 0.01  # Å between opposite faces of a cell
@@ -49,10 +55,12 @@ def find_bonds(batch: Batch, cutoff: float) -> Bonds:
         heights = volumes[:, None] / np.linalg.norm(
             np.cross(lattices[:, [1, 2, 0]], lattices[:, [2, 0, 1]]), axis=2
         )
-    fractions = np.empty_like(batch.positions)
     codes = np.full(len(batch), FOUND, np.int64)
     flat = ~(np.isfinite(heights).all(axis=1) & (heights.min(axis=1, initial=np.inf) > _TOO_FLAT))
     codes[flat] = NO_VOLUME
+    lost = ~np.isfinite(lattices).all(axis=(1, 2))
+    lost[batch.owners[~np.isfinite(batch.positions).all(axis=1)]] = True
+    codes[lost] = NOT_FINITE
     inverses = np.zeros_like(lattices)
     inverses[~flat] = np.linalg.inv(lattices[~flat])
     fractions = np.einsum("ij,ijk->ik", batch.positions, inverses[batch.owners])

@@ -258,9 +258,10 @@ class Relaxation:
         energies = np.where(first, found.energies, state.energies)
         state = replace(state, energies=energies)
         forces, pulls = _forces(state, batch, found, deformations)
-        largest = np.sqrt(np.einsum("nij,nij->ni", pulls, pulls).max(axis=1))
-        np.maximum.at(largest, state.owners, np.sqrt(np.einsum("si,si->s", forces, forces)))
-        converged = largest < self.settings.max_force
+        largest = np.einsum("nij,nij->ni", pulls, pulls).max(axis=1)
+        with np.errstate(invalid="ignore"):  # where the potential failed
+            np.maximum.at(largest, state.owners, np.einsum("si,si->s", forces, forces))
+        converged = largest < self.settings.max_force**2
         errors = self._errors(state, batch, found)
         ended = converged | (state.steps >= self.settings.max_steps)
         ended |= np.array([e is not None for e in errors], bool)

@@ -150,7 +150,11 @@ def relax_structures(context: Context) -> Outcome:
     context.progress(len(ids) - len(pending))
     records = _crystals(context.store, pending)
     before = [records[own] for own in pending]
-    work = _relaxed(context, potential, settings, pending, before, len(ids) - len(pending))
+    from gandb.energies.bond_potentials import torch_device  # these load PyTorch
+    from gandb.generators.networks import repeatable
+
+    with repeatable(1, torch_device(spec["device"])):
+        work = _relaxed(context, potential, settings, pending, before, len(ids) - len(pending))
     results = [work.results[i] for i in range(len(pending))]
     for own, crystal, result in zip(pending, before, results, strict=True):
         _require_same_atoms(own, crystal, result)

@@ -27,6 +27,7 @@ GROUPS = {
     "matgan_2m": "tests.benchmarks.bench_matgan_2m",
     "matgan_quality": "tests.benchmarks.bench_matgan_quality",
     "partition": "tests.benchmarks.bench_partition",
+    "relaxation": "tests.benchmarks.bench_relaxation",
     "share": "tests.benchmarks.bench_share",
     "sql": "tests.benchmarks.bench_sql",
     "serve": "tests.benchmarks.bench_serve",
