@@ -54,5 +54,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): once, one to five minutes, mostly for PyTorch"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_ARGS) \
-	  -c constraints.txt -e '.[dev,live,postgres,report,serve,structures,train]'
+	  -c constraints.txt -e '.[dev,energy,fingerprints,live,postgres,report,serve,sevennet,structures,train]'
 	@touch $@
