@@ -105,7 +105,7 @@ def coverage(
         reference_compositions: (m, c), scaled.
         cutoffs: how near is near; a distance equal to a cutoff is.
         joint: ask that one crystal is near by both fingerprints.
-        times: int (n,), how often each generated one came; once if not given.
+        times: int (n,), how often each generated one came, 1 or more; once if not given.
         reference_times: int (m,), likewise of the real ones.
 
     Raises:
@@ -174,8 +174,8 @@ def wasserstein(one: np.ndarray, two: np.ndarray) -> float:
 
 def _times(times: np.ndarray | None, n: int) -> np.ndarray:
     found = np.ones(n, np.int64) if times is None else np.asarray(times, np.int64)
-    if found.shape != (n,) or (found < 0).any():
-        raise InputError(f"times of {n} crystals have shape {found.shape}, or one is negative")
+    if found.shape != (n,) or (found < 1).any():
+        raise InputError(f"times of {n} crystals have shape {found.shape}, or one is not positive")
     return found
 
 

@@ -185,6 +185,17 @@ def test_a_thin_cell_without_a_space_group_is_an_error() -> None:
     assert found.outcome.tally() == {"no space group found": 1}
 
 
+def test_the_work_for_a_crystal_is_bounded_and_the_bound_is_told() -> None:
+    salt = rock_salt("Na", "Cl", 5.69)
+    for most, told in ((2, {"passed": 1}), (1, {"too many inequivalent atoms": 1})):
+        found = bond_valence_balance([salt], BondValence(most_atoms=most))
+        assert found.outcome.tally() == told
+        assert found.outcome.check.parameters["most_inequivalent_atoms"] == most
+    assert found.outcome.errors.tolist() == [True]
+    with pytest.raises(UsageError, match="most_atoms"):
+        BondValence(most_atoms=0)
+
+
 def test_the_recipe_says_all() -> None:
     check = BondValence().check
     assert check.name == "bond_valence_balance"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +61,31 @@ def test_coverage_is_what_the_published_code_counts(
     assert (both.n_precise, both.n_recalled) == (near.any(axis=1).sum(), near.any(axis=0).sum())
     assert both.n_precise <= found.n_precise
     assert both.n_recalled <= found.n_recalled
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_times_are_repeated_rows(seed: int, joint: bool) -> None:
+    structures, compositions, real_s, real_c = samples(seed, 12, 9)
+    structures[5] = np.nan
+    rng = np.random.default_rng(seed)
+    times, real_times = rng.integers(0, 4, 12), rng.integers(1, 4, 9)
+    times[0] = 1
+    rows, real_rows = np.repeat(np.arange(12), times), np.repeat(np.arange(9), real_times)
+    kept = times > 0
+    found = coverage(
+        structures[kept], compositions[kept], real_s, real_c, CUT, joint, times[kept], real_times
+    )
+    again = coverage(
+        structures[rows], compositions[rows], real_s[real_rows], real_c[real_rows], CUT, joint
+    )
+    for name, value in dataclasses.asdict(again).items():
+        assert getattr(found, name) == pytest.approx(value, nan_ok=True)
+
+
+@pytest.mark.parametrize("wrong", [np.ones(3), -np.ones(60)])
+def test_times_fit(wrong: np.ndarray) -> None:
+    with pytest.raises(InputError, match="times of 60"):
+        coverage(*samples(0), CUT, times=wrong)
 
 
 def test_one_crystal_need_not_be_near_in_both() -> None:
