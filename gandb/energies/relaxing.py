@@ -3,8 +3,9 @@
 The optimiser is FIRE (E. Bitzek et al., doi:10.1103/PhysRevLett.97.170201) on the positions in the
 undeformed cell and the logarithm of the deformation, with the settings and the order of steps of
 ``ase.optimize.FIRE`` on ``ase.filters.FrechetCellFilter`` (https://ase-lib.org): the same potential
-gives the same path. All crystals that are under way are given to the potential together; what has
-ended leaves and the next one enters. What happens to one crystal does not touch the others.
+gives the same path. A cell that repeats itself is relaxed as what repeats. All crystals that are
+under way are given to the potential together; what has ended leaves and the next one enters. What
+happens to one crystal does not touch the others.
 
 States and paths are float64. A relaxation can be written out and read again between any two steps,
 and goes on as if nothing had been.
@@ -23,6 +24,7 @@ import numpy as np
 from gandb.core.crystals import Crystal, CrystalError, crystal_of_matrix
 from gandb.core.errors import GandbError, IntegrityError, UsageError
 from gandb.energies.potentials import GPA, Batch, Evaluation, Potential, unknown_elements
+from gandb.energies.translations import Folded, fold
 from gandb.identity.explaining import match
 from gandb.identity.recipes import MatchRecipe
 
@@ -43,6 +45,8 @@ class Settings:
             number of atoms.
         max_steps: where it ends otherwise.
         max_sites: larger cells are not begun.
+        repeat_tolerance: of a cell that repeats itself within it, Å, what repeats is relaxed, and
+            the rest follows; 0 relaxes all cells as they are.
         volume_factor: a cell that grows or shrinks beyond this factor has come apart, or collapsed.
         time_step: at first.
         max_time_step: at most.
@@ -58,6 +62,7 @@ class Settings:
     max_force: float = 0.05
     max_steps: int = 500
     max_sites: int = 500
+    repeat_tolerance: float = 1e-3
     volume_factor: float = 10.0
     time_step: float = 0.1
     max_time_step: float = 1.0
@@ -154,18 +159,28 @@ class _State:
     energies: np.ndarray
 
     @staticmethod
-    def of(own: Sequence[int], crystals: Sequence[Crystal], settings: Settings) -> _State:
+    def of(
+        own: Sequence[int],
+        crystals: Sequence[Crystal],
+        folded: Sequence[Folded],
+        settings: Settings,
+    ) -> _State:
         batch = Batch.of(crystals)
         n = len(crystals)
+        starts = np.zeros(n + 1, np.int64)
+        np.cumsum([len(f.sites) for f in folded], out=starts[1:])
+        none = np.zeros(0, np.int64)
+        kept = np.concatenate([none, *(f.sites + batch.starts[i] for i, f in enumerate(folded))])
+        lattices = np.array([f.lattice for f in folded]).reshape(-1, 3, 3)
         return _State(
             own=np.array(own, np.int64),
-            starts=batch.starts,
-            numbers=batch.numbers,
-            lattices=batch.lattices,
-            volumes=np.abs(np.linalg.det(batch.lattices)),
-            positions=batch.positions,
+            starts=starts,
+            numbers=batch.numbers[kept],
+            lattices=lattices,
+            volumes=np.abs(np.linalg.det(lattices)),
+            positions=batch.positions[kept],
             logs=np.zeros((n, 3, 3)),
-            velocities=np.zeros_like(batch.positions),
+            velocities=np.zeros((len(kept), 3)),
             log_velocities=np.zeros((n, 3, 3)),
             steps=np.zeros(n, np.int64),
             downhill=np.zeros(n, np.int64),
@@ -238,7 +253,8 @@ class Relaxation:
         self.results: dict[int, Relaxed] = {}
         self.n_steps = 0
         self._next = 0
-        self._state = _State.of([], [], settings)
+        self._state = _State.of([], [], [], settings)
+        self._repeating: dict[int, Folded] = {}
 
     @property
     def done(self) -> bool:
@@ -270,8 +286,17 @@ class Relaxation:
             self.results[own] = (
                 _failed(errors[i], state, i)
                 if errors[i] is not None
-                else _result(self.crystals[own], state, batch, found, i, bool(converged[i]))
+                else _result(
+                    self.crystals[own],
+                    self._folded(own),
+                    state,
+                    batch,
+                    found,
+                    i,
+                    bool(converged[i]),
+                )
             )
+            self._repeating.pop(own, None)
         going = ~ended
         if not going.all():
             sites = going[state.owners]
@@ -288,15 +313,21 @@ class Relaxation:
             problem = _unfit(crystal, potential, self.settings)
             if problem is not None:
                 self.results[self._next] = Relaxed(error=problem)
-            elif held and held + len(crystal) > self.max_atoms:
+            elif held and held + len(self._folded(self._next).sites) > self.max_atoms:
                 break
             else:
                 entering.append(self._next)
-                held += len(crystal)
+                held += len(self._folded(self._next).sites)
             self._next += 1
         if entering:
-            new = _State.of(entering, [self.crystals[i] for i in entering], self.settings)
+            crystals = [self.crystals[i] for i in entering]
+            new = _State.of(entering, crystals, [*map(self._folded, entering)], self.settings)
             self._state = self._state.joined(new)
+
+    def _folded(self, own: int) -> Folded:
+        if own not in self._repeating:
+            self._repeating[own] = fold(self.crystals[own], self.settings.repeat_tolerance)
+        return self._repeating[own]
 
     def _errors(self, state: _State, batch: Batch, found: Evaluation) -> list[str | None]:
         """Say which crystals cannot go on, and why."""
@@ -467,15 +498,22 @@ def _failed(error: str | None, state: _State, i: int) -> Relaxed:
 
 
 def _result(
-    before: Crystal, state: _State, batch: Batch, found: Evaluation, i: int, converged: bool
+    before: Crystal,
+    folded: Folded,
+    state: _State,
+    batch: Batch,
+    found: Evaluation,
+    i: int,
+    converged: bool,
 ) -> Relaxed:
     sites = slice(batch.starts[i], batch.starts[i + 1])
-    forces = found.forces[sites]
+    lattice, positions = folded.unfold(batch.lattices[i], batch.positions[sites])
+    forces = found.forces[sites][folded.places]
     try:
         turned = crystal_of_matrix(
-            batch.lattices[i],
+            lattice,
             before.species,
-            batch.positions[sites],
+            positions,
             cartesian=True,
             properties={"forces": forces.tolist()},
             charge=before.charge,
@@ -485,8 +523,8 @@ def _result(
     after = replace(turned, properties={})
     return Relaxed(
         crystal=after,
-        initial_energy_per_atom=float(state.energies[i] / len(before)),
-        energy_per_atom=float(found.energies[i] / len(before)),
+        initial_energy_per_atom=float(state.energies[i] / state.sizes[i]),
+        energy_per_atom=float(found.energies[i] / state.sizes[i]),
         max_force=float(np.sqrt((forces * forces).sum(axis=1).max())),
         max_stress=float(np.abs(found.stresses[i]).max() * GPA),
         n_steps=int(state.steps[i]),
