@@ -27,6 +27,7 @@ from gandb.sources.reading import crystal_of, read_files
 from gandb.tasks.structure_checks import SYMMETRY, judge_records
 from gandb.validation.bond_valence import bond_valence_balance
 from gandb.validation.geometry import (
+    coordination,
     coordination_numbers,
     density,
     radius_distances,
@@ -109,6 +110,17 @@ def run(report: Callable[..., None]) -> None:
             found.append(float(share.min()) if len(share) else np.inf)
         return found
 
+    def neighbours() -> list[float]:
+        found = []
+        for structure in structures:
+            radii = COVALENT_RADIUS[[site.specie.Z for site in structure]]
+            first, second, _, far = structure.get_neighbor_list(
+                3.0 * float(radii.max()), numerical_tol=1e-8, exclude_self=True
+            )
+            near = far < 1.5 * (radii[first] + radii[second])
+            found.append(float(np.bincount(first[near], minlength=len(structure)).min()))
+        return found
+
     theirs, rate = _once(shortest)
     published = structural_validity(sites, self_images=False).value
     report(
@@ -133,9 +145,16 @@ def run(report: Callable[..., None]) -> None:
     near = np.isfinite(theirs) & (theirs < 1.5)
     wrong = near & ~(np.abs(ours - theirs) < CLOSE)
     report("geometry.radii.mismatches", int(wrong.sum()), f"of {int(near.sum()):,}", PEER)
+    theirs, rate = _once(neighbours)
     report(
-        "geometry.coordination.rate", _rate(lambda: coordination_numbers(sites), n), "crystals/s"
+        "geometry.coordination.rate",
+        _rate(lambda: coordination_numbers(sites), n),
+        "crystals/s",
+        f"{PEER}, get_neighbor_list",
+        rate,
     )
+    wrong = coordination(sites).value != theirs
+    report("geometry.coordination.mismatches", int(wrong.sum()), f"of {n:,}", PEER)
     theirs, rate = _once(lambda: [float(s.density) for s in structures])
     report("geometry.density.rate", _rate(lambda: density(sites), n), "crystals/s", PEER, rate)
     wrong = np.abs(density(sites).value / theirs - 1) > CLOSE
