@@ -17,9 +17,10 @@ from gandb.core.errors import NotFoundError, UsageError
 from gandb.datasets import selection, versions
 from gandb.datasets.splits import SPLITS
 from gandb.jobs import queue
+from gandb.jobs.worker import Worker
 from gandb.schema import tables
 from gandb.store import Store
-from gandb.tasks import structure_checks
+from gandb.tasks import TASKS, structure_checks
 from gandb.tasks.candidates import candidates_job
 from gandb.tasks.judged_sets import find_set
 from gandb.tasks.preparing import symmetry_recipe
@@ -173,6 +174,34 @@ def test_how_chunks_are_cut_changes_nothing(tmp_path: Path, monkeypatch: Any) ->
         bring(store, folder, "all", CELLS + MORE)
         results.append((checked(store, "gen"), held(store)))
     assert results[0] == results[1]
+
+
+def test_what_was_judged_before_a_failure_is_kept(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(structure_checks, "CHUNK", 2)
+    store = make_store(str(tmp_path / "store"), tmp_path)
+    bring(store, tmp_path, "all", CELLS)
+    judge, calls = structure_checks.judge_records, [0]
+
+    def failing(piece: Any) -> Any:
+        calls[0] += len(piece[0])
+        if calls[0] > 3:
+            raise RuntimeError("the machine is on fire")
+        return judge(piece)
+
+    monkeypatch.setattr(structure_checks, "judge_records", failing)
+    spec = structure_checks_job(find_set(store, "gen"))
+    job = queue.submit(store, spec)
+    Worker(store, TASKS, 60.0, [job.id]).run()
+    ended = queue.get(store, job.id)
+    assert "on fire" in str(ended.error)
+    done = len(held(store)) // len(STANDARD)
+    assert 0 < done < 7
+    calls[0] = -100
+    queue.retry(store, job.id)
+    Worker(store, TASKS, 60.0, [job.id]).run()
+    assert queue.get(store, job.id).state.value == "done"
+    assert calls[0] == -100 + 7 - done
+    assert held(store) == expected(all_crystals(store))
 
 
 def test_a_check_that_is_missing_is_made_up_for(
