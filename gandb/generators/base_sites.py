@@ -19,7 +19,7 @@ from gandb.core.elements import MAX_Z, SYMBOLS
 from gandb.core.errors import InputError, UsageError
 from gandb.core.radii import ATOMIC_RADIUS, COVALENT_RADIUS
 from gandb.generators import base
-from gandb.generators.element_features import F_BLOCK
+from gandb.generators.element_features import F_BLOCK, GROUP
 from gandb.generators.structures import Request, StructureSamples
 from gandb.representations.asymmetric_unit import (
     REJECTIONS,
@@ -137,6 +137,36 @@ def select(crystals: Sequence[Crystal], rules: Rules) -> tuple[BaseSites, dict[s
     return BaseSites(places, units.lengths[kept], numbers[kept], coords[kept], positions), rejected
 
 
+def on_grid(sites: BaseSites, space_groups: Sequence[int], steps: int) -> tuple[BaseSites, int]:
+    """Bring coordinates to ``steps`` per edge.
+
+    Returns:
+        The crystals whose sites keep their Wyckoff positions, apart from each other, and how many
+        others there were.
+    """
+    coords = np.mod(np.rint(sites.frac_coords * steps) / steps, 1.0)
+    n, k = sites.atomic_numbers.shape
+    units = AsymmetricUnits(
+        np.array(space_groups, np.int16)[sites.groups],
+        sites.lengths,
+        np.full((n, 3), 90.0),
+        np.arange(n + 1, dtype=np.int64) * k,
+        sites.atomic_numbers.astype(np.uint8).ravel(),
+        coords.reshape(-1, 3),
+    )
+    kept = expand(units).crystals()[1] == 0
+    letters = [[_letter_place(letter) for letter in row] for row in units.wyckoff_letters()]
+    kept &= (np.array(letters, np.int64) == sites.positions).all(axis=1)
+    found = BaseSites(
+        sites.groups[kept],
+        sites.lengths[kept],
+        sites.atomic_numbers[kept],
+        coords[kept],
+        sites.positions[kept],
+    )
+    return found, int((~kept).sum())
+
+
 def _letter_place(letter: str) -> int:
     """Return the place of a Wyckoff position: ``a`` is 0, ``A`` follows ``z``."""
     return 26 if letter == "A" else ord(letter) - ord("a")
@@ -144,7 +174,7 @@ def _letter_place(letter: str) -> int:
 
 def _against(rule: str, coords: np.ndarray) -> np.ndarray:
     """Tell which crystals break a rule on coordinates, bool (n,)."""
-    steps = coords.reshape(len(coords), -1) * 8.0
+    steps = coords.reshape(len(coords), 3 * coords.shape[1]) * 8.0
     on_grid = np.abs(steps - np.rint(steps)) < _ON_GRID
     if rule == "no_odd_eighths":
         return np.asarray((on_grid & (np.rint(steps) % 2 == 1)).any(axis=1))
@@ -180,8 +210,8 @@ class Combinations:
 
     A combination is a training one, in which each element may be exchanged for another that the
     training crystals have in like company: element a becomes b by how often both occur in one
-    space group beside one third element, each such company weighing 1 in all. So combinations come
-    up that the training set lacks.
+    space group beside one third element and another of one group of the periodic table, each such
+    company weighing 1 in all. So combinations come up that the training set lacks.
 
     Attributes:
         groups: int64 (n,), places in the list of space groups.
@@ -197,12 +227,16 @@ class Combinations:
     @classmethod
     def of(cls, groups: np.ndarray, elements: np.ndarray) -> Combinations:
         """Take what training crystals have."""
-        width = MAX_Z + 1
-        company = np.zeros((width, (int(groups.max()) + 1) * width))
         k = elements.shape[1]
+        whose, what = [], []
         for i, j in permutations(range(k), 2):
-            np.add.at(company, (elements[:, i], groups * width + elements[:, j]), 1.0)
-        company = company[:, company.sum(axis=0) > 0]
+            beside = groups * (MAX_Z + 1) + elements[:, j]
+            for rest in [m for m in range(k) if m not in (i, j)] or [j]:
+                whose.append(elements[:, i])
+                what.append(beside * 19 + GROUP[elements[:, rest]])
+        kinds, places = np.unique(np.concatenate(what), return_inverse=True)
+        company = np.zeros((MAX_Z + 1, len(kinds)))
+        np.add.at(company, (np.concatenate(whose), places.ravel()), 1.0)
         alike = (company / company.sum(axis=0)) @ company.T
         np.fill_diagonal(alike, 0.0)
         sums = alike.sum(axis=1, keepdims=True)

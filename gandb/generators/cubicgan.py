@@ -16,9 +16,10 @@ combinations of elements follow those of the training set, see
 Two presets:
 
 - ``paper``: the published convolutions, their sizes, learning rate and batch, `cubicgan_networks`.
-- ``compact``: trains on a CPU; equivariant networks, see `gandb.generators.site_networks`. The
-  critic sees coordinates as they will be decoded; the gradient passes the rounding as if it were
-  not there (Bengio et al. 2013, arXiv:1308.3432).
+- ``compact``: trains on a CPU. The generator chooses a Wyckoff position for each site and places
+  it there (`gandb.generators.wyckoff_networks`); the critic treats sites alike and sees distances
+  too (`gandb.generators.site_networks`), of real and generated crystals on the grid of quarters.
+  The gradient passes the rounding as if it were not there (Bengio et al. 2013, arXiv:1308.3432).
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from gandb.core.errors import UsageError
-from gandb.generators.base_sites import Rules, read_space_groups
+from gandb.core.errors import InputError, UsageError
+from gandb.generators.base_sites import BaseSites, Rules, on_grid, read_space_groups
 from gandb.generators.cubicgan_networks import ConvCritic, ConvGenerator
 from gandb.generators.site_models import (
     Around,
     SiteAdversary,
     SiteModel,
     read_preset,
+    straight_through,
 )
 from gandb.generators.site_networks import Drawn, SiteCritic, SiteNetwork
 from gandb.generators.wyckoff_networks import WyckoffGenerator
@@ -190,6 +192,30 @@ class CubicGANAdversary(SiteAdversary):
     """What `gandb.training` trains; see `gandb.generators.site_models.SiteAdversary`."""
 
     model = CubicGAN
+
+    def prepared(self, sites: BaseSites) -> BaseSites:
+        """Bring coordinates to the grid where the critic sees generated ones there."""
+        if not self._rounds:
+            return sites
+        groups = self.options.rules().space_groups
+        found, others = on_grid(sites, groups, self.options.grid)
+        if others:
+            self.rejected["other_crystal_on_grid"] = others
+        if not others < len(sites):
+            raise InputError("no training crystal keeps its positions on the grid of coordinates")
+        return found
+
+    def seen(self, drawn: Drawn, condition: Tensor) -> Drawn:
+        """Return crystals as they will be decoded; ``paper``: as they are."""
+        del condition
+        if not self._rounds:
+            return drawn
+        rounded = CubicGAN.decoded(drawn.coords, self.options)
+        return replace(drawn, coords=straight_through(drawn.coords, rounded))
+
+    @property
+    def _rounds(self) -> bool:
+        return bool(self.options.grid) and self.options.preset != "paper"
 
     def make_critic(self) -> nn.Module:
         """Return the critic."""

@@ -257,11 +257,14 @@ class PGCGMAdversary(SiteAdversary):
         settled = self.images.settled(drawn.coords, groups, lengths, self.reaches(condition[:, 1:]))
         return replace(drawn, coords=straight_through(drawn.coords, settled))
 
-    def cost(self, nearest: Tensor) -> Tensor | None:
+    @property
+    def costs(self) -> bool:
+        """Whether there are distance losses."""
+        return bool(self.options.between or self.options.within)
+
+    def cost(self, nearest: Tensor) -> Tensor:
         """Return the distance losses of n crystals by shares of radii (n, pairs)."""
         options = self.options
-        if not (options.between or options.within):
-            return None
         weights = [options.within if i == j else options.between for i, j in self.images.pairs]
         short = torch.relu(options.margin - nearest)
         return (short * torch.tensor(weights, device=self.device)).sum(dim=1) * _STEEP

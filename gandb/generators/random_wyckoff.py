@@ -145,7 +145,7 @@ class RandomWyckoff:
             volumes.append(np.log(volume / (4.0 / 3.0 * np.pi * radii)))
         if not rows:
             raise InputError(
-                f"none of the {len(data)} training crystals can be used: {rejected or 'no crystals'}"
+                f"none of the {len(data)} training crystals can be used: {rejected or 'none given'}"
             )
         generator = cls(
             options,

@@ -20,7 +20,7 @@ from gandb.core.crystals import SAME_PLACE
 from gandb.core.errors import UsageError
 from gandb.core.radii import COVALENT_RADIUS
 from gandb.generators import base
-from gandb.generators.base_sites import COORDINATES, Combinations, Maker, select
+from gandb.generators.base_sites import COORDINATES, BaseSites, Combinations, Maker, select
 from gandb.generators.networks import (
     from_arrays,
     open_device,
@@ -168,8 +168,9 @@ class SiteAdversary:
     """What the adversarial loop of `gandb.training` trains for models of base sites.
 
     Inputs of the critic are what `inputs` makes of crystals, float32 (n, ...); conditions are the
-    place of the space group and the elements, int64 (n, 1 + k). A batch of the generator's asks
-    for training combinations, as those alone have real crystals beside them.
+    place of the space group and the elements, int64 (n, 1 + k). The critic judges training
+    combinations, as those alone have real crystals beside them; where crystals have a cost, half as
+    many with exchanged elements learn from that alone.
 
     Attributes:
         generator: draws samples.
@@ -192,6 +193,7 @@ class SiteAdversary:
         self.options = options
         self.device = open_device(device)
         sites, self.rejected = select(data.crystals, options.rules())
+        sites = self.prepared(sites)
         self.rows = len(sites)
         self.combinations = Combinations.of(sites.groups, sites.atomic_numbers)
         self.generator = self.model.build(options)
@@ -226,7 +228,7 @@ class SiteAdversary:
                         drawn.scaled[part],
                         drawn.times[part],
                         drawn.positions[part],
-                    ),  # fmt: skip
+                    ),
                     self._conditions[part],
                 )
                 for part in (slice(i, i + _PART) for i in range(0, self.rows, _PART))
@@ -236,6 +238,10 @@ class SiteAdversary:
         self.generator.to(self.device)
         self.images.to(self.device)
         self.critic.to(self.device)
+
+    def prepared(self, sites: BaseSites) -> BaseSites:
+        """Return training crystals as the critic is to see them."""
+        return sites
 
     def make_critic(self) -> nn.Module:
         """Return the critic."""
@@ -251,10 +257,14 @@ class SiteAdversary:
         del condition
         return drawn
 
-    def cost(self, nearest: Tensor) -> Tensor | None:
-        """Return what each of n crystals costs beside the critic's value, (n,); None for none."""
-        del nearest
-        return None
+    @property
+    def costs(self) -> bool:
+        """Whether crystals cost anything beside the critic's value."""
+        return False
+
+    def cost(self, nearest: Tensor) -> Tensor:
+        """Return what each of n crystals costs beside the critic's value, (n,)."""
+        return nearest.new_zeros(len(nearest))
 
     def reaches(self, numbers: Tensor) -> Tensor:
         """Return below what distance, Å, images of a site are one atom, for elements (n, k)."""
@@ -295,8 +305,11 @@ class SiteAdversary:
     def generator_loss(self, n: int, rng: torch.Generator) -> tuple[Tensor, list[float]]:
         """Return the generator's loss on n new samples, and the monitors of these."""
         rows = torch.randint(self.rows, (n,), generator=rng)
-        condition = self._conditions[rows].to(self.device)
-        noise = self._noise(n, rng)
+        condition = self._conditions[rows]
+        if self.costs and self.options.exchanged:
+            condition = torch.cat([condition, self._exchanged(n // 2, rng)])
+        condition = condition.to(self.device)
+        noise = self._noise(len(condition), rng)
         choices = None
         if isinstance(self.generator, WyckoffGenerator):
             choices = self.generator.choose(noise, condition[:, 0], condition[:, 1:])
@@ -305,31 +318,38 @@ class SiteAdversary:
             drawn = self.generator(noise, condition[:, 0], condition[:, 1:])
         drawn = self.seen(drawn, condition)
         around = self.surroundings(drawn, condition)
-        value = self.critic(self.inputs(drawn, condition, around), condition)
-        cost = self.cost(around[0])
-        if cost is not None:
-            value = value - cost
-        loss = -value.mean()
+        inputs = self.inputs(drawn, condition, around)
+        value = self.critic(inputs[:n], condition[:n])
+        value = torch.cat([value, value.new_zeros(len(condition) - n)])
+        costs = self.cost(around[0])
+        value = value - costs
+        loss = -value.sum() / n
         if choices is not None:
-            loss = loss + self._choice_loss(choices, value.detach())
+            gains = [part - part.mean() for part in (value.detach()[:n], value.detach()[n:])]
+            loss = loss + self._choice_loss(choices, torch.cat(gains))
         if self.options.decay:
             loss = loss + self.options.decay * squared_weights(self.generator)
         with torch.no_grad():
             volume = float(self.lengths(drawn, condition).prod(dim=1).mean())
             spread = float(drawn.scaled.std())
-            mean_cost = float(cost.mean()) if cost is not None else 0.0
             entropy = float(choices.entropies.mean()) if choices is not None else 0.0
-        return loss, [volume, spread, mean_cost, entropy]
+        return loss, [volume, spread, float(costs.detach().mean()), entropy]
 
-    def _choice_loss(self, choices: Choices, value: Tensor) -> Tensor:
-        """Return a loss with the policy gradient of the value (n,) and of the entropy."""
+    def _exchanged(self, n: int, rng: torch.Generator) -> Tensor:
+        """Draw conditions in which elements are exchanged, int64 (n, 1 + k)."""
+        word = int(torch.randint(2**62, (1,), generator=rng))
+        stream = np.random.Generator(np.random.Philox(word))
+        groups, elements = self.combinations.draw(n, stream, self.options.exchanged)
+        return torch.from_numpy(np.concatenate([groups[:, None], elements], axis=1))
+
+    def _choice_loss(self, choices: Choices, gains: Tensor) -> Tensor:
+        """Return a loss with the policy gradient of gains (n,), centred, and of the entropy."""
         assert self.helper is not None
-        centred = value - value.mean()
         expected = self.helper(choices.known.detach())
-        gain = centred[:, None] - expected
-        loss: Tensor = -(gain.detach() * choices.log_chances).sum(dim=1).mean()
+        better = gains[:, None] - expected
+        loss: Tensor = -(better.detach() * choices.log_chances).sum(dim=1).mean()
         loss = loss - self.options.entropy * choices.entropies.sum(dim=1).mean()
-        error: Tensor = 0.5 * gain.square().mean()
+        error: Tensor = 0.5 * better.square().mean()
         return loss + error
 
     def lengths(self, drawn: Drawn, condition: Tensor) -> Tensor:
