@@ -13,7 +13,7 @@ import typer
 
 from gandb.cli.context import open_store, settings
 from gandb.cli.output import emit, failures_reported, message
-from gandb.core.errors import NotFoundError
+from gandb.core.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from gandb.core.crystals import Crystal
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gandb.identity.recipes import MatchRecipe
     from gandb.jobs.records import Job, JobSpec
     from gandb.store import Store
+    from gandb.tasks.data import Checkpoint
+    from gandb.tasks.relaxed_energies import Recipe
 
 IDENTIFY_EPILOG = """Examples:
 
@@ -41,6 +43,8 @@ NOVELTY_EPILOG = """Examples:
 gandb novelty mattergen --against entries
 
 gandb novelty cubicgan:ternary@2 --against training --against earlier
+
+gandb novelty cubicgan:ternary@2 --against training --relaxed
 
 gandb sql "SELECT reduced_formula, grade, rms FROM novelty WHERE structure_id = representative_id \
 AND grade <> 'known'" """
@@ -196,6 +200,20 @@ def novelty(
             help="NAME@NUMBER[:SPLIT], entries (all), training, earlier, or a model; repeatable.",
         ),
     ],
+    relaxed: Annotated[
+        bool,
+        typer.Option(
+            "--relaxed/--as-generated",
+            help="Judge what gandb relax made of them, of those that it relaxed.",
+        ),
+    ] = False,
+    relaxation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="With --relaxed, by which: beginning of the recipe's id or the potential's name.",
+        ),
+    ] = None,
     wait: Wait = True,
     as_json: Json = False,
 ) -> None:
@@ -215,16 +233,29 @@ def novelty(
         recipe = MatchRecipe(**tolerances)
         store = open_store(ctx)
         found = find_checkpoint(store, candidates)
-        wanted = structure_novelty_job(store, found, against, recipe)
+        if relaxation is not None and not relaxed:
+            raise UsageError("--relaxation says which relaxed structures are judged: add --relaxed")
+        by = _relaxation(store, found, relaxation) if relaxed else None
+        wanted = structure_novelty_job(store, found, against, recipe, by)
         if (jobs := _all_asked(ctx, store, "keys", keys_job, wait)) and not wait:
             message("when the keys are done, give the command again for the comparisons")
             emit([{"job_id": job.short_id, "kind": job.kind} for job in jobs], as_json=as_json)
             return
-        job = _asked(ctx, store, f"{found.reference} against {', '.join(against)}", wanted, wait)
+        what = f"{found.reference}{', relaxed,' if by else ''} against {', '.join(against)}"
+        job = _asked(ctx, store, what, wanted, wait)
         row: dict[str, Any] = {"job_id": job.short_id, "model": found.model}
         if wait:
             row |= queue.chunks(store, job.id)[0]["result"]
         emit([row], as_json=as_json)
+
+
+def _relaxation(store: Store, checkpoint: Checkpoint, text: str | None) -> Recipe:
+    """Find the recipe by which a checkpoint's candidates were relaxed."""
+    from gandb.tasks.references import candidate_structures, generation_jobs
+    from gandb.tasks.relaxed_energies import find_relaxation
+
+    structures = candidate_structures(generation_jobs(store, checkpoint))
+    return find_relaxation(store, structures, text)
 
 
 @takes_tolerances

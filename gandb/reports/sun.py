@@ -21,6 +21,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from gandb.core.errors import NotFoundError, UsageError
+from gandb.identity.recipes import MatchRecipe
 from gandb.reports.sun_estimates import Estimate, product, share
 from gandb.schema import tables
 from gandb.store import Store
@@ -29,7 +30,11 @@ from gandb.tasks import data
 from gandb.tasks.judged_sets import samples_of
 from gandb.tasks.references import generation_jobs
 from gandb.tasks.relaxed_energies import potential_of
-from gandb.tasks.structure_novelty import structure_novelty_job
+from gandb.tasks.structure_novelty import (
+    RELAXED_KIND,
+    novelty_recipe,
+    structure_novelty_job,
+)
 
 VALID = ("structural_validity",)
 """Checks that a valid structure passes, unless others are named."""
@@ -236,6 +241,9 @@ def _recipes(
         if relaxation is not None:
             parameters = _parameters(connection, [relaxation])[relaxation]
             words["relaxation"] = f"{potential_of(parameters)}, recipe {str(relaxation)[:8]}"
+        if relaxed_novelty is not None:
+            own = stated[relaxed_novelty]["relaxation"]
+            relaxed_novelty = relaxed_novelty if UUID(own) == relaxation else None
         words["novelty"] = f"recipe {str(novelty)[:8]}" + _reference_words(connection, novelty)
         if relaxed_novelty is not None:
             words["relaxed novelty"] = f"recipe {str(relaxed_novelty)[:8]}"
@@ -271,9 +279,6 @@ def _reference_words(connection: sa.Connection, recipe_id: UUID) -> str:
 
 
 def _novelty_against(store: Store, checkpoint: data.Checkpoint, against: Sequence[str]) -> UUID:
-    from gandb.identity.recipes import MatchRecipe
-    from gandb.tasks.structure_novelty import novelty_recipe
-
     spec = structure_novelty_job(store, checkpoint, against).spec
     recipe_id: UUID = novelty_recipe(MatchRecipe(**spec["recipe"]), spec["against"])["id"]
     own = tables.candidate_novelty.c
@@ -295,7 +300,7 @@ def _relaxed_alike(store: Store, checkpoint: data.Checkpoint, novelty: UUID) -> 
         sa.select(job.spec, chunk.result)
         .join(tables.job_chunk, chunk.job_id == job.id)
         .where(
-            job.kind == "structure_novelty",
+            job.kind == RELAXED_KIND,
             job.checkpoint_id == checkpoint.id,
             job.state == "done",
         )
@@ -304,7 +309,7 @@ def _relaxed_alike(store: Store, checkpoint: data.Checkpoint, novelty: UUID) -> 
     with store.read() as connection:
         wanted = connection.scalar(sa.select(recipe.parameters).where(recipe.id == novelty))
         for spec, result in connection.execute(query):
-            if spec.get("relaxation") and wanted and spec["against"] == wanted["against"]:
+            if wanted and spec["against"] == wanted["against"]:
                 return UUID(result["recipe_id"])
     return None
 
@@ -390,7 +395,7 @@ class _Candidates:
                 novelty.c.level,
                 (novelty.c.representative_id == own).label("first"),
                 relaxed.c.level.label("relaxed_level"),
-                (relaxed.c.representative_id == relaxation.c.relaxed_id).label("relaxed_first"),
+                (relaxed.c.representative_id == own).label("relaxed_first"),
                 stability.c.structure_id.is_not(None).label("judged"),
                 relaxation.c.converged,
                 relaxation.c.error.is_not(None).label("failed"),

@@ -37,5 +37,6 @@ TASKS: dict[str, Task] = {
     fingerprinting.KIND: fingerprinting.work_out_fingerprints,
     coverage.KIND: coverage.judge_coverage,
     structure_novelty.KIND: structure_novelty.judge_structures,
+    structure_novelty.RELAXED_KIND: structure_novelty.judge_structures,
 }
 """Every job kind with the function that does a chunk of it."""

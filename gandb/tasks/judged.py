@@ -23,7 +23,8 @@ class Candidates:
     """Candidates with a structure, in the order in which they came.
 
     Attributes:
-        ids, structures: S16 (n,).
+        ids, structures: S16 (n,); the structures that are judged.
+        origins: S16 (n,), the structures as they were generated: the same, or before relaxation.
         compositions: S16 (n,).
         anonymous: anonymous formulas.
         labels: symmetry labels, None where unknown.
@@ -35,6 +36,7 @@ class Candidates:
 
     ids: np.ndarray
     structures: np.ndarray
+    origins: np.ndarray
     compositions: np.ndarray
     anonymous: list[str]
     labels: dict[bytes, str | None]
@@ -49,31 +51,48 @@ class Candidates:
         return int(self.times.sum())
 
     @classmethod
-    def of(cls, connection: sa.Connection, jobs: Sequence[UUID]) -> Candidates:
+    def of(
+        cls, connection: sa.Connection, jobs: Sequence[UUID], relaxation: UUID | None = None
+    ) -> Candidates:
         """Read the candidates of jobs.
+
+        Args:
+            connection: an open transaction of a store.
+            jobs: what made them.
+            relaxation: recipe by which they were relaxed; then those with a relaxed structure, by
+                that.
 
         Raises:
             UsageError: none has a structure, or one has no keys yet.
         """
-        candidate = tables.candidate.c
+        candidate, relaxed = tables.candidate.c, tables.relaxation.c
+        own = candidate.structure_id if relaxation is None else relaxed.relaxed_id
         query = sa.select(
             candidate.id,
+            own.label("judged_id"),
             candidate.structure_id,
             candidate.composition_id,
             candidate.anonymous_formula,
-        ).where(candidate.structure_id.is_not(None), candidate.id.in_(_candidates(jobs)))
+        ).where(own.is_not(None), candidate.id.in_(_candidates(jobs)))
+        if relaxation is not None:
+            query = query.join(
+                tables.relaxation,
+                sa.and_(
+                    relaxed.structure_id == candidate.structure_id, relaxed.recipe_id == relaxation
+                ),
+            )
         rows = fetch(connection, query)
         if not len(rows):
             raise UsageError(
                 "none of these candidates has a structure: compare compositions with gandb check"
             )
-        ids, structures, compositions = (
+        ids, structures, origins, compositions = (
             id_keys(ids_from_text(rows.column(name)))
-            for name in ("id", "structure_id", "composition_id")
+            for name in ("id", "judged_id", "structure_id", "composition_id")
         )
         first, times = _Drawn.of(connection, jobs).among(ids)
         order = np.argsort(first)
-        labels, errors = _labels(connection, jobs)
+        labels, errors = _labels(connection, judged_structures(jobs, relaxation))
         missing = set(structures.tolist()) - set(labels)
         if missing:
             raise UsageError(
@@ -83,6 +102,7 @@ class Candidates:
         return cls(
             ids=ids[order],
             structures=structures[order],
+            origins=origins[order],
             compositions=compositions[order],
             anonymous=[anonymous[i] for i in order.tolist()],
             labels=labels,
@@ -153,12 +173,25 @@ def _candidates(jobs: Sequence[UUID]) -> sa.Select[Any]:
     return sa.select(event.candidate_id).where(event.job_id.in_(jobs))
 
 
+def judged_structures(jobs: Sequence[UUID], relaxation: UUID | None) -> sa.Select[Any]:
+    """Return the query for the structures of jobs' candidates, or what a recipe made of them."""
+    generated = candidate_structures(jobs)
+    if relaxation is None:
+        return generated
+    relaxed = tables.relaxation.c
+    return sa.select(relaxed.relaxed_id).where(
+        relaxed.recipe_id == relaxation,
+        relaxed.relaxed_id.is_not(None),
+        relaxed.structure_id.in_(generated),
+    )
+
+
 def _labels(
-    connection: sa.Connection, jobs: Sequence[UUID]
+    connection: sa.Connection, structures: sa.Select[Any]
 ) -> tuple[dict[bytes, str | None], dict[bytes, str]]:
     key = tables.structure_key.c
     query = sa.select(key.structure_id, key.symmetry_label, key.error).where(
-        key.recipe_id == key_recipe()["id"], key.structure_id.in_(candidate_structures(jobs))
+        key.recipe_id == key_recipe()["id"], key.structure_id.in_(structures)
     )
     rows = fetch(connection, query)
     own = id_keys(ids_from_text(rows.column("structure_id"))).tolist()
@@ -173,17 +206,25 @@ class Materials:
 
     Attributes:
         material: material by structure id, for those that have been identified.
-        alone: materials whose structures are all candidates of the jobs.
+        alone: materials whose structures are all among those that are judged.
     """
 
     material: dict[bytes, bytes]
     alone: set[bytes]
 
     @classmethod
-    def of(cls, connection: sa.Connection, recipe_id: UUID, jobs: Sequence[UUID]) -> Materials:
-        """Read the materials of jobs' candidates."""
+    def of(
+        cls,
+        connection: sa.Connection,
+        recipe_id: UUID,
+        jobs: Sequence[UUID],
+        relaxation: UUID | None = None,
+    ) -> Materials:
+        """Read the materials of jobs' candidates, as they are or relaxed by a recipe."""
         member = tables.material_member.c
-        wanted = candidate_structures(jobs).where(tables.candidate.c.structure_id.is_not(None))
+        wanted = judged_structures(jobs, relaxation)
+        (own_id,) = wanted.selected_columns
+        wanted = wanted.where(own_id.is_not(None))
         own = sa.and_(member.recipe_id == recipe_id, member.structure_id.in_(wanted))
         rows = fetch(connection, sa.select(member.structure_id, member.material_id).where(own))
         structures, materials = (

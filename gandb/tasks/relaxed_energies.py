@@ -78,7 +78,7 @@ def find_relaxation(store: Store, structures: sa.Select[Any], text: str | None) 
     if not fits:
         raise NotFoundError(f"they were not relaxed by {text!r}, but by: {told}")
     if len(fits) > 1:
-        raise UsageError(f"they were relaxed by several recipes; name one with --relaxed: {told}")
+        raise UsageError(f"they were relaxed by several recipes; name one of them: {told}")
     return fits[0]
 
 

@@ -9,6 +9,11 @@ A prototype is called new only if that is shown: a symmetry beyond P1 was found 
 tolerances of `gandb.tasks.symmetry_labels`, and at none of them the candidate has the label of a
 structure of its composition in the reference, where labels are those at 0.01 Å. So a candidate
 whose symmetry is lost, as before relaxation, is a new structure, no more.
+
+Relaxed structures are judged in the same way, under a recipe that names the relaxation, and in a
+job of another kind: those candidates alone that a recipe relaxed. What was new may relax into what
+is known, and two of different structures into one. Rows are of the same candidates; the
+representative of those that relax into the same is the smallest of their structures as generated.
 """
 
 from __future__ import annotations
@@ -46,6 +51,7 @@ from gandb.tasks.references import (
     reference_spec,
     reference_structures,
 )
+from gandb.tasks.relaxed_energies import Recipe as Relaxation
 from gandb.tasks.rows import recipe_row, repeat_id
 from gandb.tasks.substitutions import (
     Kind,
@@ -58,6 +64,7 @@ from gandb.tasks.substitutions import (
 from gandb.tasks.symmetry_labels import label_parameters, wider_labels
 
 KIND = "structure_novelty"
+RELAXED_KIND = "relaxed_novelty"
 GRADES = ("known", "structure", "prototype", "substitution", "composition")
 """What is new, by level."""
 KNOWN, STRUCTURE, PROTOTYPE, SUBSTITUTION, COMPOSITION = range(5)
@@ -73,6 +80,7 @@ def structure_novelty_job(
     checkpoint: data.Checkpoint,
     against: Sequence[str],
     recipe: MatchRecipe = STANDARD,
+    relaxation: Relaxation | None = None,
 ) -> JobSpec:
     """Describe the job of judging all candidates of a checkpoint that have structures.
 
@@ -81,6 +89,7 @@ def structure_novelty_job(
         checkpoint: whose candidates.
         against: references, see `gandb.tasks.references.reference_spec`; together they are one.
         recipe: what counts as the same.
+        relaxation: judge what this made of the structures, of those that it relaxed.
 
     Raises:
         NotFoundError: there is no such reference, or no candidate.
@@ -102,13 +111,16 @@ def structure_novelty_job(
             )
         if not _any_row(connection, reference_structures(references)):
             raise UsageError(f"no structure is in {', '.join(against)}: nothing to compare with")
+    spec: dict[str, Any] = {
+        "jobs": [str(i) for i in jobs],
+        "against": references,
+        "recipe": recipe.parameters(),
+    }
+    if relaxation is not None:
+        spec["relaxation"] = {"recipe": str(relaxation.id), "rows": relaxation.n}
     return JobSpec(
-        kind=KIND,
-        spec={
-            "jobs": [str(i) for i in jobs],
-            "against": references,
-            "recipe": recipe.parameters(),
-        },
+        kind=KIND if relaxation is None else RELAXED_KIND,
+        spec=spec,
         totals=(0,),
         checkpoint_id=checkpoint.id,
     )
@@ -119,14 +131,20 @@ def _any_row(connection: sa.Connection, structures: sa.Select[Any]) -> bool:
     return connection.execute(structures.where(own.is_not(None)).limit(1)).first() is not None
 
 
-def novelty_recipe(recipe: MatchRecipe, against: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the recipe row of novelty against references."""
-    parameters = {
+def novelty_recipe(
+    recipe: MatchRecipe,
+    against: Sequence[Mapping[str, Any]],
+    relaxation: UUID | None = None,
+) -> dict[str, Any]:
+    """Return the recipe row of novelty against references, of structures relaxed by a recipe."""
+    parameters: dict[str, Any] = {
         "against": list(against),
         "matching": str(match_recipe(recipe)["id"]),
         "substitutions": {"of": "anonymous formula and reduced cell", "nearest": SUBSTITUTIONS},
         "labels": label_parameters(),
     }
+    if relaxation is not None:
+        parameters["relaxation"] = str(relaxation)
     return recipe_row(KIND, "2", parameters)
 
 
@@ -146,6 +164,7 @@ class _Judged:
     job_id: UUID
     recipe: MatchRecipe
     against: Sequence[Mapping[str, Any]]
+    relaxation: UUID | None
     words: str
     candidates: Candidates
     n_reference: int
@@ -163,9 +182,10 @@ class _Judged:
         recipe = MatchRecipe(**spec["recipe"])
         jobs = [UUID(i) for i in spec["jobs"]]
         reference = reference_structures(spec["against"])
+        relaxation = UUID(spec["relaxation"]["recipe"]) if "relaxation" in spec else None
         checkpoints = {c.id: c for c in data.list_checkpoints(context.store)}
         with context.store.read() as connection:
-            candidates = Candidates.of(connection, jobs)
+            candidates = Candidates.of(connection, jobs, relaxation)
             known = Known.of(connection, reference, jobs)
             words = ReferenceNames(connection, checkpoints).words(spec["against"])
         keys = candidates.keys
@@ -174,6 +194,7 @@ class _Judged:
             job_id=context.job.id,
             recipe=recipe,
             against=spec["against"],
+            relaxation=relaxation,
             words=words,
             candidates=candidates,
             n_reference=known.n_reference,
@@ -307,7 +328,9 @@ class _Judged:
         """
         keys = self.candidates.keys
         with context.store.read() as connection:
-            materials = Materials.of(connection, match_recipe(self.recipe)["id"], jobs)
+            materials = Materials.of(
+                connection, match_recipe(self.recipe)["id"], jobs, self.relaxation
+            )
         blocks: list[np.ndarray] = []
         for rows, whole in materials.within(keys.places):
             if whole:
@@ -331,6 +354,10 @@ class _Judged:
     # --- writing -------------------------------------------------------------------------
 
     @property
+    def _recipe(self) -> dict[str, Any]:
+        return novelty_recipe(self.recipe, self.against, self.relaxation)
+
+    @property
     def rows(self) -> pa.Table:
         """One row per candidate."""
         found = self.candidates
@@ -342,12 +369,13 @@ class _Judged:
         level, compared = np.zeros((2, len(none)), np.int64)
         level[~none], compared[~none] = self.level[rows], self.n_compared[rows]
         reference, representative = np.zeros((2, len(none)), "S16")
-        reference[~none], representative[~none] = self.reference[rows], self.representative[rows]
+        reference[~none] = self.reference[rows]
+        representative[~none] = _smallest_of_each(self.representative[rows], found.origins[~none])
         rms = np.full(len(none), np.nan)
         rms[~none] = self.rms[rows]
         return pa.table(
             {
-                "recipe_id": repeat_id(novelty_recipe(self.recipe, self.against)["id"], len(none)),
+                "recipe_id": repeat_id(self._recipe["id"], len(none)),
                 "candidate_id": uuid_array(raw(found.ids)),
                 "level": pa.array(level.astype(np.int16), mask=none),
                 "n_compared": pa.array(compared.astype(np.int32)),
@@ -399,12 +427,12 @@ class _Judged:
             "errors": len(found.errors),
             "reference": self.n_reference,
             "against": self.words,
-            "recipe_id": str(novelty_recipe(self.recipe, self.against)["id"]),
+            "recipe_id": str(self._recipe["id"]),
         }
 
     def merge(self, tx: Transaction) -> None:
         """Write verdicts, evidence and metrics; verdicts of an earlier, smaller set give way."""
-        recipe = novelty_recipe(self.recipe, self.against)
+        recipe = self._recipe
         tx.insert_new(tables.recipe, recipe)
         tx.insert_new(tables.recipe, match_recipe(self.recipe))
         rows = self.rows
@@ -424,7 +452,7 @@ class _Judged:
             [
                 {
                     "job_id": self.job_id,
-                    "name": name,
+                    "name": name if self.relaxation is None else f"relaxed_{name}",
                     "step": step,
                     "value": value,
                     "recipe_id": recipe["id"],
@@ -455,6 +483,15 @@ def _parcels(
             held, lists, pairs = [], [], 0
     if held:
         yield np.array(held), lists
+
+
+def _smallest_of_each(groups: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return for each of n the smallest id, S16, in its group."""
+    order = np.argsort(ids, kind="stable")
+    _, first, place = np.unique(groups[order], return_index=True, return_inverse=True)
+    found = np.zeros(len(ids), "S16")
+    found[order] = ids[order][first][place.reshape(-1)]
+    return found
 
 
 def _maybe(ids: np.ndarray) -> pa.ExtensionArray:

@@ -40,7 +40,7 @@ SELECT
     x.volume_change, -- = relaxation.volume_change
     x.error AS relaxation_error, -- = relaxation.error
     (ARRAY['known', 'structure', 'prototype', 'substitution', 'composition'])[z.level + 1] AS relaxed_novelty, -- text | What is new in the relaxed structure; null if it was not judged. | | gandb: candidate_novelty
-    z.representative_id = x.relaxed_id AS relaxed_is_representative, -- boolean | Its relaxed structure stands for all that are the same. | | gandb: candidate_novelty
+    z.representative_id = g.structure_id AS relaxed_is_representative, -- boolean | It stands for all candidates that relax into the same structure. | | gandb: candidate_novelty
     s.formation_energy_per_atom, -- = stability.formation_energy_per_atom
     s.energy_above_hull, -- = stability.energy_above_hull
     s.decomposition, -- = stability.decomposition
@@ -48,7 +48,7 @@ SELECT
     s.error AS stability_error, -- = stability.error
     s.structure_id IS NOT NULL AS stability_judged, -- boolean | It was judged against the hull, be it that references were missing. | | gandb
     ln.recipe_id AS novelty_recipe_id, -- = recipe.id
-    lz.recipe_id AS relaxed_novelty_recipe_id, -- = recipe.id
+    rz.id AS relaxed_novelty_recipe_id, -- = recipe.id
     lx.recipe_id AS relaxation_recipe_id, -- = recipe.id
     ls.recipe_id AS stability_recipe_id, -- = recipe.id
     g.checkpoint_id, -- = candidate.checkpoint_id
@@ -85,7 +85,9 @@ LEFT JOIN latest_judgements AS lx ON lx.checkpoint_id = g.checkpoint_id AND lx.k
 LEFT JOIN relaxation AS x ON x.structure_id = g.structure_id AND x.recipe_id = lx.recipe_id
 LEFT JOIN latest_judgements AS lz ON lz.checkpoint_id = g.checkpoint_id
     AND lz.kind = 'relaxed_novelty'
-LEFT JOIN candidate_novelty AS z ON z.candidate_id = g.id AND z.recipe_id = lz.recipe_id
+LEFT JOIN recipe AS rz ON rz.id = lz.recipe_id
+    AND (rz.parameters ->> 'relaxation') = CAST(lx.recipe_id AS TEXT)
+LEFT JOIN candidate_novelty AS z ON z.candidate_id = g.id AND z.recipe_id = rz.id
 LEFT JOIN latest_judgements AS ls ON ls.checkpoint_id = g.checkpoint_id AND ls.kind = 'stability'
 LEFT JOIN stability AS s ON s.structure_id = g.structure_id AND s.recipe_id = ls.recipe_id
 WHERE g.structure_id IS NOT NULL

@@ -217,7 +217,7 @@ def test_what_cannot_be_compared_is_refused(store: Store) -> None:
     with pytest.raises(NotFoundError, match="correction scheme"):
         judge(store, "gen", "mp@1", corrections="mit")
     relaxed(store, "SevenNet-0")
-    with pytest.raises(UsageError, match="several recipes; name one with --relaxed"):
+    with pytest.raises(UsageError, match="several recipes; name one of them"):
         judge(store, "gen", "mp@1")
     relaxed(store, "unheard-of")
     with pytest.raises(UsageError, match="how energies by unheard-of come to the scale"):

@@ -21,18 +21,21 @@ from gandb.identity.matching import fit_pairs
 from gandb.identity.recipes import MatchRecipe
 from gandb.identity.reduction import reduce_crystal
 from gandb.jobs import queue
-from gandb.jobs.records import Job
+from gandb.jobs.records import Job, JobSpec
+from gandb.jobs.worker import Worker
 from gandb.schema import tables
 from gandb.sources.formats import crystal_of
 from gandb.sources.reading import read_files
 from gandb.sources.records import Record
 from gandb.store import Store
-from gandb.tasks import keys, structure_novelty
+from gandb.tasks import TASKS, keys, structure_novelty
 from gandb.tasks.candidates import candidates_job
 from gandb.tasks.data import find_checkpoint
 from gandb.tasks.identity import STANDARD
 from gandb.tasks.keys import keys_job
 from gandb.tasks.records import records_job
+from gandb.tasks.references import candidate_structures, generation_jobs
+from gandb.tasks.relaxed_energies import find_relaxation
 from gandb.tasks.structure_novelty import GRADES, structure_novelty_job
 from gandb.tasks.symmetry_labels import wider_labels
 from gandb.tasks.verification import verify_store
@@ -52,6 +55,7 @@ from tests.crowds import (
     write,
     zincblende,
 )
+from tests.hulls import Relaxation, relax
 from tests.shared_data import SHARED, real
 from tests.tasks.labs import make_store, work
 from tests.tasks.test_identity import check_evidence, identified
@@ -570,3 +574,70 @@ def test_recipes_of_matching_stand_side_by_side(tmp_path: Path) -> None:
     assert wide["recipe_id"] != narrow["recipe_id"]
     (one,), (other,) = (judged(store, r["recipe_id"]).values() for r in (wide, narrow))
     assert (one["grade"], other["grade"]) == ("known", "structure")
+
+
+# --- relaxed structures ------------------------------------------------------------------
+
+
+def test_relaxed_structures_are_judged_as_such(store_url: str, tmp_path: Path) -> None:
+    """What was new may relax into what is known, and two into one; the rest is not judged."""
+    store = make_store(store_url, tmp_path)
+    known(store, tmp_path, KNOWN)
+    made = {
+        "becomes known": zincblende(5.2, "Na", "Cl"),
+        "first of two": fluorite(4.87, "Ti", "O"),
+        "other of two": rutile(4.0, 6.5, 0.305, "Ti", "O"),
+        "lost": caesium_chloride(3.4, "K", "Br"),
+        "left alone": rocksalt(6.6, "K", "Br"),
+    }
+    candidates(store, tmp_path, "new", list(made.values()), "gen")
+    own = {name: cell_.crystal() for name, cell_ in made.items()}
+    target = fluorite(5.0, "Ti", "O").crystal()
+    by = relax(
+        store,
+        [
+            Relaxation(own["becomes known"], -3.4, rocksalt(5.7, "Na", "Cl").crystal()),
+            Relaxation(own["first of two"], -8.0, target),
+            Relaxation(own["other of two"], -8.0, target, converged=False),
+            Relaxation(own["lost"], None),
+        ],
+    )
+    counted, _ = judge(store, "gen", "entries")
+    relaxation = find_relaxation(store, candidate_structures(jobs_of(store)), None)
+    assert relaxation.id == by
+    checkpoint = find_checkpoint(store, "gen")
+    with pytest.raises(UsageError, match="no keys yet"):
+        work_failing(store, structure_novelty_job(store, checkpoint, ["entries"], STANDARD,
+                                                  relaxation))  # fmt: skip
+    spec = keys_job(store)
+    assert spec is not None
+    work(store, spec)
+    wanted = structure_novelty_job(store, checkpoint, ["entries"], STANDARD, relaxation)
+    queue.retry(store, wanted.id)
+    (job,) = work(store, wanted)
+    assert job.kind == structure_novelty.RELAXED_KIND
+    result = queue.chunks(store, job.id)[0]["result"]
+    assert {k: result[k] for k in ("candidates", "unique", "known", "prototype")} == {
+        "candidates": 3, "unique": 2, "known": 1, "prototype": 2,
+    }  # fmt: skip
+    assert result["recipe_id"] != counted["recipe_id"]
+    rows = judged(store, result["recipe_id"])
+    assert rows.keys() == {str(own[name].id) for name in list(own)[:3]}
+    assert rows[str(own["becomes known"].id)]["grade"] == "known"
+    two = [str(own[name].id) for name in ("first of two", "other of two")]
+    assert {str(rows[i]["representative_id"]) for i in two} == {min(two)}
+    assert "mine" in rows[two[0]]["reference"]
+    before = judged(store, counted["recipe_id"])
+    assert before[str(own["becomes known"].id)]["grade"] != "known"
+    assert [f["name"] for f in verify_store(store) if f["problems"]] == []
+
+
+def jobs_of(store: Store) -> list[Any]:
+    return generation_jobs(store, find_checkpoint(store, "gen"))
+
+
+def work_failing(store: Store, spec: JobSpec) -> None:
+    """Do a job that fails, and raise what it says."""
+    job = queue.submit(store, spec)
+    Worker(store, TASKS, 60.0, [job.id]).run()
+    raise UsageError(queue.get(store, job.id).error)
