@@ -29,6 +29,7 @@ from gandb.cli import (
     sql,
     structure,
     sun,
+    vasp,
     worker,
 )
 from gandb.core.config import Settings
@@ -104,6 +105,7 @@ app.command(epilog=identity.NOVELTY_EPILOG)(identity.novelty)
 app.command(epilog=relax.EPILOG)(relax.relax)
 app.command(epilog=hull.EPILOG)(hull.hull)
 app.command(epilog=sun.EPILOG)(sun.sun)
+app.add_typer(vasp.app, name="vasp")
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=lineage.EPILOG)(lineage.lineage)
 app.command(epilog=sql.EPILOG)(sql.sql)
