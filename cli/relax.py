@@ -66,7 +66,7 @@ def relax(
     """
     with failures_reported():
         from gandb.cli.running import ask, run_and_wait
-        from gandb.energies.relaxing import Settings
+        from gandb.energies.fire import Settings
         from gandb.jobs import queue
         from gandb.tasks.choosing import choose
         from gandb.tasks.relaxation import relaxation_job

@@ -28,8 +28,9 @@ import sqlalchemy as sa
 from gandb.core.crystals import Crystal
 from gandb.core.errors import IntegrityError, JobError, UsageError
 from gandb.core.ids import canonical_json, sha256_hex
+from gandb.energies.fire import Settings
 from gandb.energies.potentials import Potential, load, potential_parameters
-from gandb.energies.relaxing import Relaxation, Relaxed, Settings
+from gandb.energies.relaxing import DISPLACEMENT, Relaxation, Relaxed
 from gandb.jobs.heart import InterruptedWorkError
 from gandb.jobs.records import Context, JobSpec, Outcome
 from gandb.schema import tables
@@ -103,7 +104,11 @@ def relaxation_job(
 
 def relaxation_recipe(potential: Potential, settings: Settings) -> dict[str, Any]:
     """Return the recipe row of relaxing by a potential."""
-    parameters = {"potential": potential_parameters(potential), **settings.parameters()}
+    parameters = {
+        "potential": potential_parameters(potential),
+        **settings.parameters(),
+        "rmsd": DISPLACEMENT.parameters(),
+    }
     return recipe_row("relaxation", "1", parameters)
 
 

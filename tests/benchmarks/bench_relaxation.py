@@ -24,8 +24,8 @@ import torch
 
 from gandb.core.config import Settings as StoreSettings
 from gandb.core.crystals import Crystal
+from gandb.energies.fire import Settings
 from gandb.energies.potentials import Batch, Potential, load
-from gandb.energies.relaxing import Settings
 from gandb.jobs import queue
 from gandb.jobs.worker import Worker
 from gandb.representations.pymatgen_structures import to_structure

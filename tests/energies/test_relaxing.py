@@ -22,15 +22,9 @@ from scipy.linalg import expm
 
 from gandb.core.crystals import Crystal, crystal
 from gandb.core.errors import IntegrityError, UsageError
+from gandb.energies.fire import Settings, exponentials
 from gandb.energies.potentials import Batch, Evaluation, load
-from gandb.energies.relaxing import (
-    Relaxation,
-    Relaxed,
-    Settings,
-    displacement,
-    exponentials,
-    relax,
-)
+from gandb.energies.relaxing import Relaxation, Relaxed, displacement, relax
 from gandb.representations.ase_atoms import to_atoms
 from gandb.representations.pymatgen_structures import to_structure
 from tests.energies.boxes import shaken

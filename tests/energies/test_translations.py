@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gandb.core.crystals import Crystal, crystal_of_matrix
+from gandb.energies.fire import Settings
 from gandb.energies.potentials import Batch
-from gandb.energies.relaxing import Settings, relax
+from gandb.energies.relaxing import relax
 from gandb.energies.translations import fold
 from gandb.representations.standard_cells import SymmetryError, find_dataset
 from tests.energies.boxes import shaken

@@ -6,6 +6,7 @@ import time
 
 from gandb.cli import relax  # noqa: F401 - loads what commands load
 from gandb.energies import relaxing
+from gandb.energies.fire import Settings
 from gandb.tasks import relaxation
 from tests.energies import springs
 from tests.energies.boxes import shaken
@@ -15,7 +16,7 @@ from tests.tasks import nursery
 def main() -> None:
     """Load what is compiled, and serve."""
     springs.register()
-    short = relaxing.Settings(max_steps=1)
+    short = Settings(max_steps=1)
     relaxing.relax(springs.Springs(), shaken(2), short)
     relaxation.STAGED_EVERY = 0.0
     relaxation.ATOMS["cpu"] = 12

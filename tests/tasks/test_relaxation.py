@@ -19,8 +19,9 @@ from gandb.core.config import Settings as StoreSettings
 from gandb.core.crystals import Crystal
 from gandb.core.errors import NotFoundError, UsageError
 from gandb.datasets import selection, versions
+from gandb.energies.fire import Settings
 from gandb.energies.potentials import POTENTIALS
-from gandb.energies.relaxing import Relaxation, Settings, relax
+from gandb.energies.relaxing import Relaxation, relax
 from gandb.jobs import queue
 from gandb.jobs.records import JobSpec, State
 from gandb.jobs.worker import Worker
