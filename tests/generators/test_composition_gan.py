@@ -21,10 +21,10 @@ from gandb.generators.composition_gan import (  # noqa: E402
     BATCH,
     CompositionGAN,
     CompositionGANAdversary,
-    CompositionGANConfig,
-    overlap,
 )
+from gandb.generators.composition_gan_distances import overlap  # noqa: E402
 from gandb.generators.composition_gan_networks import find_neighbours, metric  # noqa: E402
+from gandb.generators.composition_gan_options import CompositionGANConfig  # noqa: E402
 from gandb.representations import point_cloud  # noqa: E402
 from gandb.representations.point_cloud import MG_MN_O  # noqa: E402
 from tests.real_crystals import real_crystals  # noqa: E402
