@@ -62,7 +62,7 @@ class CompositionGANConfig:
     preset: str = "compact"
     form: Any = None
     max_length: float = 30.0
-    iterations: int = 1500
+    iterations: int = 600
     batch_size: int = 32
     generator_batch: int = 32
     critic_steps: int = 2
