@@ -12,11 +12,8 @@ from gandb.core.elements import ATOMIC_NUMBERS
 from gandb.core.radii import COVALENT_RADIUS
 from gandb.representations.asymmetric_unit import AsymmetricUnits, expand
 
-LARGE, SMALL, ANIONS = (
-    ("K", "Rb", "Cs", "Ba", "Sr"),
-    ("Ti", "Zr", "Nb", "Mg", "Zn"),
-    ("O", "F", "S"),
-)
+LARGE, SMALL = ("K", "Rb", "Cs", "Ba", "Sr"), ("Ti", "Zr", "Nb", "Mg", "Zn")
+ANIONS = ("O", "F", "S")
 FIRST, SECOND, THIRD = ("Li", "Mg", "Sc", "Y"), ("Ni", "Pd", "Cu", "Au"), ("Sn", "Sb", "Al", "Bi")
 
 

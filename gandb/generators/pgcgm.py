@@ -97,8 +97,8 @@ class PGCGMConfig:
         beta2: Adam's decay of the second moment.
         averaging: decay per step of the running average of the generator that is sampled.
         decay: weight of the squared weights in both losses.
-        entropy: weight of the entropy, nats, of the choices of positions in what the generator
-            maximises beside the critic's value.
+        frequencies: weight of what holds the compact generator's choices of positions to their
+            training frequencies: their divergence, nats, beside the critic's value.
         width: hidden size of the generator (``paper``: channels of its first map).
         critic_width: hidden size of the critic (``paper``: channels of its last map).
         layers: layers of both (``paper`` has its own).
@@ -129,7 +129,7 @@ class PGCGMConfig:
     beta2: float = 0.9
     averaging: float = 0.995
     decay: float = 0.0
-    entropy: float = 0.0
+    frequencies: float = 0.3
     width: int = 128
     critic_width: int = 128
     layers: int = 3

@@ -320,13 +320,10 @@ class SiteAdversary:
         around = self.surroundings(drawn, condition)
         inputs = self.inputs(drawn, condition, around)
         value = self.critic(inputs[:n], condition[:n])
-        value = torch.cat([value, value.new_zeros(len(condition) - n)])
         costs = self.cost(around[0])
-        value = value - costs
-        loss = -value.sum() / n
+        loss = costs.sum() / n - value.mean()
         if choices is not None:
-            gains = [part - part.mean() for part in (value.detach()[:n], value.detach()[n:])]
-            loss = loss + self._choice_loss(choices, torch.cat(gains))
+            loss = loss + self._choice_loss(choices, value.detach())
         if self.options.decay:
             loss = loss + self.options.decay * squared_weights(self.generator)
         with torch.no_grad():
@@ -342,13 +339,17 @@ class SiteAdversary:
         groups, elements = self.combinations.draw(n, stream, self.options.exchanged)
         return torch.from_numpy(np.concatenate([groups[:, None], elements], axis=1))
 
-    def _choice_loss(self, choices: Choices, gains: Tensor) -> Tensor:
-        """Return a loss with the policy gradient of gains (n,), centred, and of the entropy."""
+    def _choice_loss(self, choices: Choices, value: Tensor) -> Tensor:
+        """Return a loss with the policy gradient of the critic's value of the first (n,) samples.
+
+        Costs are left out: they would have the network choose whatever leaves most room.
+        """
         assert self.helper is not None
-        expected = self.helper(choices.known.detach())
-        better = gains[:, None] - expected
-        loss: Tensor = -(better.detach() * choices.log_chances).sum(dim=1).mean()
-        loss = loss - self.options.entropy * choices.entropies.sum(dim=1).mean()
+        n = len(value)
+        expected = self.helper(choices.known[:n].detach())
+        better = (value - value.mean())[:, None] - expected
+        loss: Tensor = -(better.detach() * choices.log_chances[:n]).sum(dim=1).mean()
+        loss = loss + self.options.frequencies * choices.divergences.sum(dim=1).mean()
         error: Tensor = 0.5 * better.square().mean()
         return loss + error
 
@@ -390,7 +391,7 @@ def read_preset(
         _demand(found, name, getattr(found, name) > 0, "give a number above 0")
     for name in ("beta1", "beta2", "averaging"):
         _demand(found, name, 0 <= getattr(found, name) < 1, "give 0 to below 1")
-    for name in ("penalty", "decay", "entropy"):
+    for name in ("penalty", "decay", "frequencies"):
         _demand(found, name, getattr(found, name) >= 0, "give 0 or more")
     _demand(found, "exchanged", 0 <= found.exchanged <= 1, "give 0 to 1")
     _demand(found, "coordinates", found.coordinates in COORDINATES, f"choose {COORDINATES}")

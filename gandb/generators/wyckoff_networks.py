@@ -5,8 +5,9 @@ the knowledge of those before; a position without free coordinates is given once
 coordinates and the lengths follow, so that a cell fits the atoms that it holds. Positions are
 discrete: their gradient is the policy gradient of Williams (1992), doi:10.1007/BF00992696, with the
 critic's value as the reward, as in `gandb.generators.matgan`; coordinates and lengths have the
-critic's own. What the network starts from is how often the training crystals of a space group have
-each position; the rest is learned from the critic alone.
+critic's own. The network starts from how often the training crystals of a space group have each
+position, and may be kept near that, so that no position is given up for good; the rest is learned
+from the critic alone.
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ class Choices:
         drawn: the crystals.
         log_chances: logarithm of the chance of each choice, (n, k).
         entropies: entropy of each choice, nats, (n, k).
+        divergences: how far each choice's chances are from the training frequencies of the group's
+            positions: Kullback and Leibler's divergence, nats, (n, k).
         known: what the network knew at each choice, (n, k, width).
     """
 
     drawn: Drawn
     log_chances: Tensor
     entropies: Tensor
+    divergences: Tensor
     known: Tensor
 
 
@@ -94,6 +98,8 @@ class WyckoffGenerator(SiteNetwork):
         positions: the Wyckoff positions of the groups.
     """
 
+    _frequencies: Tensor
+
     def __init__(
         self, numbers: Sequence[int], n_sites: int, n_lengths: int, width: int, layers: int
     ) -> None:
@@ -117,6 +123,7 @@ class WyckoffGenerator(SiteNetwork):
         )
         self._logits = nn.Parameter(torch.zeros(len(numbers), width, most))
         self._bias = nn.Parameter(torch.zeros(len(numbers), most))
+        self.register_buffer("_frequencies", torch.zeros(len(numbers), most), persistent=False)
         # places
         self._first = nn.Linear(self._elements.size + SITE_NOISE + COMMON_NOISE, width)
         self._layers = nn.ModuleList(Layer(width) for _ in range(layers))
@@ -132,6 +139,7 @@ class WyckoffGenerator(SiteNetwork):
         np.add.at(times, (np.repeat(groups, positions.shape[1]), positions.ravel()), 1.0)
         logs = np.log(times / times.sum(axis=1, keepdims=True))
         self._bias.copy_(torch.from_numpy(logs))
+        self._frequencies.copy_(self._bias)
 
     def forward(self, noise: Tensor, groups: Tensor, numbers: Tensor) -> Drawn:
         """Draw crystals; see `choose`."""
@@ -152,15 +160,16 @@ class WyckoffGenerator(SiteNetwork):
         elements = self._elements(numbers)
         group = self._groups(groups)
         base = group[:, None] + self._own(elements) + self._all(elements).sum(dim=1, keepdim=True)
-        known, chances, entropies, chosen = [], [], [], []
+        known, chances, entropies, divergences, chosen = [], [], [], [], []
         told = torch.zeros(n, self.width, device=noise.device)
         taken = torch.zeros_like(self.positions.fixed[groups])
         for site in range(k):
             # Where a group has fewer fixed positions than sites are left, nothing else is left.
             features = self._think(base[:, site] + told)
             logits = torch.bmm(features[:, None], self._logits[groups])[:, 0] + self._bias[groups]
-            logits = logits.masked_fill(~self.positions.allowed[groups] | taken, _NEVER)
-            logs = torch.log_softmax(logits, dim=1)
+            closed = ~self.positions.allowed[groups] | taken
+            logs = torch.log_softmax(logits.masked_fill(closed, _NEVER), dim=1)
+            usual = torch.log_softmax(self._frequencies[groups].masked_fill(closed, _NEVER), dim=1)
             with torch.no_grad():
                 sums = logs.exp().cumsum(dim=1)
                 below = sums <= places[:, site : site + 1] * sums[:, -1:]
@@ -173,6 +182,7 @@ class WyckoffGenerator(SiteNetwork):
             known.append(features)
             chances.append(logs.gather(1, picked[:, None])[:, 0])
             entropies.append(-(logs.exp() * logs.clamp(min=-50.0)).sum(dim=1))
+            divergences.append((logs.exp() * (logs - usual)).sum(dim=1))
             chosen.append(picked)
             vector = self._chosen[groups, picked]
             told = told + self._before(torch.cat([elements[:, site], vector], dim=1))
@@ -188,7 +198,7 @@ class WyckoffGenerator(SiteNetwork):
             self.positions.multiplicities[groups[:, None], positions],
             positions,
         )
-        stacked = (torch.stack(rows, dim=1) for rows in (chances, entropies, known))
+        stacked = (torch.stack(rows, dim=1) for rows in (chances, entropies, divergences, known))
         return Choices(drawn, *stacked)
 
 
