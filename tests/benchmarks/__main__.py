@@ -20,6 +20,7 @@ from rich.table import Table
 GROUPS = {
     "cli": "tests.benchmarks.bench_cli",
     "cnen": "tests.benchmarks.bench_cnen",
+    "crystals": "tests.benchmarks.bench_crystals",
     "geometry": "tests.benchmarks.bench_geometry",
     "history": "tests.benchmarks.bench_history",
     "identity": "tests.benchmarks.bench_identity",
