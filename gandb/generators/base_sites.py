@@ -20,6 +20,7 @@ from gandb.core.errors import InputError, UsageError
 from gandb.core.radii import ATOMIC_RADIUS, COVALENT_RADIUS
 from gandb.generators import base
 from gandb.generators.element_features import F_BLOCK, GROUP
+from gandb.generators.kept_crystals import formula_asked
 from gandb.generators.structures import Request, StructureSamples
 from gandb.representations.asymmetric_unit import (
     REJECTIONS,
@@ -340,8 +341,6 @@ class Maker:
         Raises:
             UsageError: the model cannot do what is asked for.
         """
-        from gandb.generators.kept_crystals import formula_asked
-
         places = self._places(request)
         crystals: list[Crystal | None] = []
         codes = np.zeros(n, np.uint8)

@@ -8,6 +8,7 @@ critic.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -52,7 +53,7 @@ _RADII = torch.from_numpy(np.nan_to_num(COVALENT_RADIUS, nan=1.5).astype(np.floa
 
 
 @dataclass(frozen=True)
-class SiteModel:
+class SiteModel(ABC):
     """A trained generator of crystals by base sites.
 
     Attributes:
@@ -74,14 +75,14 @@ class SiteModel:
         return base.config_json(self.options)
 
     @classmethod
+    @abstractmethod
     def read(cls, options: Mapping[str, Any]) -> Any:
         """Make its configuration of options."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def build(cls, options: Any) -> SiteNetwork:
         """Make its network, with random weights."""
-        raise NotImplementedError
 
     @classmethod
     def decoded(cls, coords: Tensor, options: Any) -> Tensor:
@@ -164,7 +165,7 @@ class SiteModel:
         return cls(options, network.to(place).eval(), combinations, place)
 
 
-class SiteAdversary:
+class SiteAdversary(ABC):
     """What the adversarial loop of `gandb.training` trains for models of base sites.
 
     Inputs of the critic are what `inputs` makes of crystals, float32 (n, ...); conditions are the
@@ -243,9 +244,9 @@ class SiteAdversary:
         """Return training crystals as the critic is to see them."""
         return sites
 
+    @abstractmethod
     def make_critic(self) -> nn.Module:
         """Return the critic."""
-        raise NotImplementedError
 
     def inputs(self, drawn: Drawn, condition: Tensor, around: Around | None = None) -> Tensor:
         """Return what the critic sees of crystals, whose surroundings may be known."""

@@ -10,6 +10,7 @@ changes where a cell ends.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -119,7 +120,7 @@ class Drawn:
     positions: Tensor
 
 
-class SiteNetwork(nn.Module):
+class SiteNetwork(nn.Module, ABC):
     """A generator's network.
 
     Attributes:
@@ -130,6 +131,7 @@ class SiteNetwork(nn.Module):
     noise: int
     scale: LengthScale
 
+    @abstractmethod
     def forward(self, noise: Tensor, groups: Tensor, numbers: Tensor) -> Drawn:
         """Draw crystals.
 
@@ -138,7 +140,6 @@ class SiteNetwork(nn.Module):
             groups: places of space groups, int64 (n,).
             numbers: atomic numbers, ascending, int64 (n, k).
         """
-        raise NotImplementedError
 
 
 class Layer(nn.Module):
