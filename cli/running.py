@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 _MANY = 20_000
 """Between lines of progress where nobody knows how many there will be."""
-_COUNTED = {"keys": "structures", "identify": "comparisons", "structure_novelty": "comparisons"}
+_COUNTED = {
+    "check_structures": "structures",
+    "fingerprints": "structures",
+    "identify": "comparisons",
+    "keys": "structures",
+    "relax": "structures",
+    "relaxed_novelty": "comparisons",
+    "stability": "structures",
+    "structure_novelty": "comparisons",
+}
 """What jobs of a kind count; records where it is not said."""
 
 

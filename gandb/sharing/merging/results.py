@@ -20,12 +20,33 @@ from gandb.sharing.portable import importable
 from gandb.sharing.verifying.content import pieces, table_named, table_of
 from gandb.store import Transaction
 from gandb.store.merge import chosen
-from gandb.tasks import candidates, generation, novelty, structure_novelty, training
+from gandb.tasks import (
+    candidates,
+    coverage,
+    generation,
+    novelty,
+    relaxation,
+    stability,
+    structure_checks,
+    structure_novelty,
+    training,
+)
 from gandb.tasks.known_compositions import novelty_recipe
 from gandb.validation.charge import CNEN
 
 SHARED_KINDS = frozenset(
-    {training.KIND, generation.KIND, candidates.KIND, novelty.KIND, structure_novelty.KIND}
+    {
+        candidates.KIND,
+        coverage.KIND,
+        generation.KIND,
+        novelty.KIND,
+        relaxation.KIND,
+        stability.KIND,
+        structure_checks.KIND,
+        structure_novelty.KIND,
+        structure_novelty.RELAXED_KIND,
+        training.KIND,
+    }
 )
 """Jobs whose result is of use elsewhere. Imports and the grouping of structures are work on one
 store: what they brought is in the bundle, and another store does its own."""

@@ -29,11 +29,13 @@ from gandb.sharing.verifying.values import ids_of, shown
 from gandb.tasks import TASKS, candidates
 from gandb.tasks.data import EXTERNAL
 from gandb.validation.charge import CNEN
+from gandb.validation.standard_checks import STANDARD
 
 RECIPES = frozenset(
     {
-        *CNEN, "novelty", "uniqueness", "holdout_recovery", "statistics", "symmetry",
-        "structure_key", "identity", "structure_novelty",
+        *CNEN, *STANDARD, "coverage", "fingerprint", "holdout_recovery", "identity", "novelty",
+        "relaxation", "space_group_found", "stability", "statistics", "structure_key",
+        "structure_novelty", "symmetry", "uniqueness", "wasserstein",
     }
 )  # fmt: skip
 """Checks that gandb knows; a recipe of another name cannot be told from nonsense."""
