@@ -11,6 +11,7 @@ from gandb.cli.output import emit, failures_reported, message
 
 if TYPE_CHECKING:
     from gandb.jobs.records import Job
+    from gandb.store import Store
 
 EPILOG = """Examples:
 
@@ -112,7 +113,7 @@ def hull(
             emit([row | result | {"elements_missing": lacking}], as_json=True)
             return
         _show(judged.name, against, result)
-        _tell_elements(job, lacking, result["missing_by_element"])
+        _tell_elements(store, job, lacking, result["missing_by_element"])
 
 
 def _show(name: str, against: list[str], result: dict[str, Any]) -> None:
@@ -141,8 +142,14 @@ def _elements(job: Job) -> dict[str, str]:
     return dict(stated["missing"]) if stated else {}
 
 
-def _tell_elements(job: Job, lacking: dict[str, str], missing: dict[str, int]) -> None:
+def _tell_elements(
+    store: Store, job: Job, lacking: dict[str, str], missing: dict[str, int]
+) -> None:
     """Say which references structures lack, and how to come by them."""
+    from uuid import UUID
+
+    from gandb.tasks.relaxed_energies import relax_options
+
     if not missing:
         return
     print()
@@ -159,9 +166,10 @@ def _tell_elements(job: Job, lacking: dict[str, str], missing: dict[str, int]) -
     ids = sorted({unrelaxed[symbol] for symbol in missing if symbol in unrelaxed})
     if ids:
         listed = ", ".join(f"'{own}'" for own in ids)
+        options = relax_options(store, UUID(job.spec["relaxation"]["recipe"]))
         message(
-            f"\n{len(ids)} of these have a structure that waits to be relaxed, by the same "
-            "potential and settings as the others:\n"
-            f'gandb relax --sql "SELECT structure_id FROM structures WHERE structure_id IN '
-            f'({listed})"'
+            f"\n{len(ids)} of these wait to be relaxed, by the same potential and settings as the "
+            "others; then ask again:\n"
+            f'gandb relax {options or ""} --sql "SELECT structure_id FROM structures '
+            f'WHERE structure_id IN ({listed})"'
         )

@@ -67,8 +67,9 @@ class Elements:
 def ground_states(entries: Iterable[ElementEntry]) -> tuple[dict[str, str], dict[str, str]]:
     """Choose the structure of each element's most stable phase.
 
-    Where energies above the ground state are stated, the lowest of these counts; where only total
-    energies are, the lowest of these, if all are of one source. Of equal ones the first by id.
+    Of the entries with a structure the lowest counts, if it lies no more than `WITHIN` above the
+    ground state: as its source states where it does, else above the lowest total energy, if all
+    these are of one source. Of equal ones the first by id is taken.
 
     Returns:
         structure ids by element, and for all others why there is none.
@@ -79,31 +80,36 @@ def ground_states(entries: Iterable[ElementEntry]) -> tuple[dict[str, str], dict
     found: dict[str, str] = {}
     missing: dict[str, str] = {}
     for symbol in sorted(by_element):
-        chosen = _most_stable(by_element[symbol])
-        if isinstance(chosen, str):
-            missing[symbol] = chosen
-        elif chosen.structure is None:
-            missing[symbol] = "its most stable entry has no structure"
+        graded = _graded(by_element[symbol])
+        if isinstance(graded, str):
+            missing[symbol] = graded
+            continue
+        held = [(height, own) for height, own in graded if own is not None]
+        if not held:
+            missing[symbol] = "no entry of it has both an energy and a structure"
+            continue
+        height, own = min(held)
+        if height > WITHIN:
+            missing[symbol] = (
+                f"its most stable structure lies {height:.3f} eV/atom above the ground state"
+            )
         else:
-            found[symbol] = chosen.structure
+            found[symbol] = own
     return found, missing
 
 
-def _most_stable(entries: list[ElementEntry]) -> ElementEntry | str:
-    """Return an element's most stable entry, or why nobody knows which it is."""
-    graded = [e for e in entries if e.above_ground is not None]
-    if graded:
-        lowest = min(graded, key=lambda e: (e.above_ground, e.structure is None, e.structure))
-        height = lowest.above_ground or 0.0
-        if height > WITHIN:
-            return f"its most stable entry lies {height:.3f} eV/atom above the ground state"
-        return lowest
-    stated = [e for e in entries if e.energy is not None]
-    if not stated:
+def _graded(entries: list[ElementEntry]) -> list[tuple[float, str | None]] | str:
+    """Return how far entries lie above the ground state, with their structures; or why not."""
+    stated = [(e.above_ground, e.structure) for e in entries if e.above_ground is not None]
+    if stated:
+        return stated
+    total = [(e.energy, e.structure) for e in entries if e.energy is not None]
+    if not total:
         return "no energy of it is stated"
-    if len({e.source for e in stated}) > 1:
+    if len({e.source for e in entries if e.energy is not None}) > 1:
         return "its total energies are of several sources, which cannot be compared"
-    return min(stated, key=lambda e: (e.energy, e.structure is None, e.structure))
+    lowest = min(energy for energy, _ in total)
+    return [(energy - lowest, own) for energy, own in total]
 
 
 def relaxed_elements(

@@ -82,6 +82,21 @@ def find_relaxation(store: Store, structures: sa.Select[Any], text: str | None) 
     return fits[0]
 
 
+def relax_options(store: Store, recipe_id: UUID) -> str | None:
+    """Return the options of ``gandb relax`` that ask for a recipe; None if no job here has it."""
+    job = tables.job.c
+    query = sa.select(job.spec).where(job.kind == "relax").order_by(job.created_at, job.id)
+    with store.read() as connection:
+        for spec in connection.scalars(query):
+            if spec["recipe"] == str(recipe_id):
+                own = spec["parameters"]
+                return (
+                    f"--potential {spec['potential']} --max-force {own['max_force']:g} "
+                    f"--max-steps {own['max_steps']}"
+                )
+    return None
+
+
 def potential_of(parameters: Mapping[str, Any]) -> str:
     """Return the name of the potential of a relaxation recipe."""
     potential = parameters.get("potential")

@@ -56,7 +56,7 @@ def test_from_relaxed_candidates_to_inputs_for_vasp(store: str, tmp_path: Path) 
     assert "energies of formation, as the references state them; CHGNet-0.3.0's" in outcome.err
     assert "the hull is of 4 entries" in outcome.err
     assert "has not been relaxed" in outcome.out
-    assert 'gandb relax --sql "SELECT structure_id FROM structures WHERE' in outcome.err
+    assert '--sql "SELECT structure_id FROM structures WHERE structure_id IN' in outcome.err
     (row,) = json.loads(
         Outcome("hull", "gen", "--against", "mp@1", "--energies", "total", "--json",
                 store=store).out

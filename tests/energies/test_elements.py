@@ -17,24 +17,27 @@ def test_the_most_stable_phase_is_taken() -> None:
             entry("Fe", "e", energy=-8.1), entry("Fe", "d", energy=-8.4),
             entry("O", "g", 0.0), entry("O", "f", 0.0),
             entry("He", "x", None, -0.1), entry("He", "y", 0.0, -0.05),
+            entry("Te", None, 0.0), entry("Te", "t", 0.012),
         ]
     )  # fmt: skip
-    assert found == {"Li": "a", "Fe": "d", "O": "f", "He": "y"}
+    assert found == {"Li": "a", "Fe": "d", "O": "f", "He": "y", "Te": "t"}
     assert missing == {}
 
 
 def test_nothing_stands_in_for_what_is_not_known() -> None:
     found, missing = ground_states(
         [
-            entry("Si", "a", 0.159), entry("P", "b"), entry("S", None, 0.0), entry("S", "c", 0.01),
+            entry("Si", "a", 0.159), entry("P", "b"), entry("S", None, 0.0), entry("S", "c"),
+            entry("Fe", None, energy=-8.4), entry("Fe", "f", energy=-8.3),
             entry("Cl", "d", energy=-1.8), entry("Cl", "e", energy=-1.7, source="oqmd"),
         ]
     )  # fmt: skip
     assert found == {}
     assert missing == {
-        "Si": "its most stable entry lies 0.159 eV/atom above the ground state",
+        "Si": "its most stable structure lies 0.159 eV/atom above the ground state",
         "P": "no energy of it is stated",
-        "S": "its most stable entry has no structure",
+        "S": "no entry of it has both an energy and a structure",
+        "Fe": "its most stable structure lies 0.100 eV/atom above the ground state",
         "Cl": "its total energies are of several sources, which cannot be compared",
     }
 
