@@ -15,17 +15,18 @@ from numba import njit
 
 from gandb.energies.potentials import Batch
 
+SMALLEST = 2.5
+"""Least volume for each atom, Å³, half of diamond's: what lies more densely, or has as many bonds
+for each atom as if it did, has collapsed, and its angles would not fit into memory."""
 FOUND, NO_VOLUME, TOO_DENSE, NOT_FINITE = range(4)
 REASONS = {
     NO_VOLUME: "the cell has no volume",
-    TOO_DENSE: "its atoms lie too densely",
+    TOO_DENSE: f"its atoms lie too densely: as with less than {SMALLEST:g} Å³ for each",
     NOT_FINITE: "its positions or cell are not finite",
 }
 """Why there are no bonds, by code."""
-MOST_BONDS = 5_000
-"""Bonds per site, on average; a crystal that has more has collapsed."""
 _TOO_FLAT = 0.01  # Å between opposite faces of a cell
-_MOST_TRIES = 2_000_000_000
+_MOST_TRIES = 200_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,8 @@ def find_bonds(batch: Batch, cutoff: float) -> Bonds:
     inverses[~flat] = np.linalg.inv(lattices[~flat])
     fractions = np.einsum("ij,ijk->ik", batch.positions, inverses[batch.owners])
     counts = np.zeros(len(batch), np.int64)
-    args = (fractions, lattices, heights, batch.starts, float(cutoff), codes)
+    most = 4 / 3 * np.pi * cutoff**3 / (2 * SMALLEST)  # bonds for each site
+    args = (fractions, lattices, heights, batch.starts, float(cutoff), most, codes)
     nothing = np.zeros(0, np.int64)
     _bonds(*args, counts, np.zeros(len(batch) + 1, np.int64), nothing, nothing, np.zeros((0, 3)))
     starts = np.zeros(len(batch) + 1, np.int64)
@@ -78,7 +80,7 @@ def find_bonds(batch: Batch, cutoff: float) -> Bonds:
 
 @njit(cache=True, nogil=True)
 def _bonds(
-    fractions, lattices, heights, sites, cutoff, codes, counts, starts, first, second, offsets
+    fractions, lattices, heights, sites, cutoff, most, codes, counts, starts, first, second, offsets
 ):
     """Count the bonds of each crystal, and list them where there is room."""
     fill = len(first) > 0
@@ -131,7 +133,7 @@ def _bonds(
                                         x * cell[0, k] + y * cell[1, k] + z * cell[2, k]
                                     )
                             found += 1
-            if found > MOST_BONDS * n:
+            if found > most * n:
                 codes[m] = TOO_DENSE
                 break
         counts[m] = 0 if codes[m] == TOO_DENSE else found

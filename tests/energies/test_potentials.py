@@ -110,7 +110,7 @@ def test_what_cannot_be_judged_leaves_the_others() -> None:
     assert found.errors == (
         None,
         "an atom has no neighbour within 6 Å",
-        "its atoms lie too densely",
+        "its atoms lie too densely: as with less than 2.5 Å³ for each",
         "its positions or cell are not finite",
     )
     assert found.energies[0] == alone.energies[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -296,18 +297,23 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     found.close()
 
 
-def command(address: str) -> list[str]:
-    return ["--store", address, "relax", "mine", "--potential", "springs", "--max-steps", "25",
+def command(address: str, potential: str) -> list[str]:
+    return ["--store", address, "relax", "mine", "--potential", potential, "--max-steps", "25",
             "--chunk-size", "6", "--threads", "2"]  # fmt: skip
 
 
 def deaths_leave_no_trace(
-    nursery: Nursery, files: Path, folder: Path, address: str, deaths: int
+    nursery: Nursery,
+    files: Path,
+    folder: Path,
+    address: str,
+    deaths: int,
+    potential: str = "springs",
 ) -> None:
     """Relax in processes that are killed so often; the rows are those of one that was not."""
     calm = str(folder / "calm")
     filled(calm, folder / "calm-blobs", files)
-    usual = nursery.run(*command(calm))["seconds"]
+    usual = nursery.run(*command(calm, potential))["seconds"]
     store = filled(address, folder / "other", files)
     rng = np.random.default_rng(deaths)
     died = 0
@@ -319,11 +325,11 @@ def deaths_leave_no_trace(
         else:
             place = str(rng.choice(PLACES))
             order = {"trap": (place, int(rng.integers(1, PASSES.get(place, 2) + 1)))}
-        reply = nursery.run(*command(address), **order)
+        reply = nursery.run(*command(address, potential), **order)
         died += reply["code"] == -9
         if reply["code"] == 0:
             break
-    assert nursery.run(*command(address))["code"] == 0
+    assert nursery.run(*command(address, potential))["code"] == 0
     assert died >= 2
     whole = Store.open(StoreSettings(calm))
     assert differences(dump(whole), dump(store)) == []
@@ -341,3 +347,9 @@ def test_deaths_leave_no_trace(
 @pytest.mark.slow
 def test_many_deaths_leave_no_trace(nursery: Nursery, files: Path, tmp_path: Path) -> None:
     deaths_leave_no_trace(nursery, files, tmp_path, str(tmp_path / "store"), 25)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("chgnet") is None, reason="chgnet is not installed")
+def test_deaths_leave_no_trace_of_chgnet(nursery: Nursery, files: Path, tmp_path: Path) -> None:
+    deaths_leave_no_trace(nursery, files, tmp_path, str(tmp_path / "store"), 6, "chgnet")
