@@ -207,7 +207,7 @@ class SiteAdversary(ABC):
         times = torch.ones(numbers.shape)
         if isinstance(self.generator, WyckoffGenerator):
             self.n_positions = self.generator.positions.most
-            self.generator.start_from_frequencies(sites.groups, sites.positions)
+            self.generator.start_from(sites.groups, sites.positions, sites.frac_coords)
             times = self.generator.positions.multiplicities[groups[:, None], positions]
             self.helper = Expectation(options.width)
             self.helper.to(self.device)

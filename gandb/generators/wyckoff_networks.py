@@ -6,8 +6,8 @@ coordinates and the lengths follow, so that a cell fits the atoms that it holds.
 discrete: their gradient is the policy gradient of Williams (1992), doi:10.1007/BF00992696, with the
 critic's value as the reward, as in `gandb.generators.matgan`; coordinates and lengths have the
 critic's own. The network starts from how often the training crystals of a space group have each
-position, and may be kept near that, so that no position is given up for good; the rest is learned
-from the critic alone.
+position, and where on it; choices may be kept near that, so that no position is given up for good.
+The rest is learned from the critic alone.
 """
 
 from __future__ import annotations
@@ -128,13 +128,27 @@ class WyckoffGenerator(SiteNetwork):
         self._first = nn.Linear(self._elements.size + SITE_NOISE + COMMON_NOISE, width)
         self._layers = nn.ModuleList(Layer(width) for _ in range(layers))
         self._free = nn.Linear(width, 3)
+        self._middles = nn.Parameter(torch.rand(len(numbers), most, 3))
         self._lengths = nn.Linear(width, n_lengths)
         with torch.no_grad():
             self._lengths.weight.mul_(0.3)
+            self._free.weight.mul_(0.3)
 
     @torch.no_grad()
-    def start_from_frequencies(self, groups: np.ndarray, positions: np.ndarray) -> None:
-        """Begin with the shares that positions have in the training crystals of each group."""
+    def start_from(self, groups: np.ndarray, positions: np.ndarray, coords: np.ndarray) -> None:
+        """Begin with what positions have in the training crystals of each group.
+
+        Args:
+            groups: places of space groups, (n,).
+            positions: places of positions, (n, k): their shares become the chances.
+            coords: fractional, (n, k, 3): their circular means become the middle of what is drawn.
+        """
+        turns = np.zeros((*self._bias.shape, 3), np.complex128)
+        where = np.repeat(groups, positions.shape[1]), positions.ravel()
+        np.add.at(turns, where, np.exp(2j * np.pi * coords.reshape(-1, 3)))
+        seen = np.abs(turns) > 0
+        middles = np.where(seen, np.angle(turns) / (2.0 * np.pi), self._middles.detach().numpy())
+        self._middles.copy_(torch.from_numpy(middles))
         times = np.full(self._bias.shape, 0.05)
         np.add.at(times, (np.repeat(groups, positions.shape[1]), positions.ravel()), 1.0)
         logs = np.log(times / times.sum(axis=1, keepdims=True))
@@ -193,7 +207,9 @@ class WyckoffGenerator(SiteNetwork):
             x = layer(x)
         x = nn.functional.silu(x)
         drawn = Drawn(
-            self.positions.points(groups, positions, self._free(x)),
+            self.positions.points(
+                groups, positions, self._free(x) + self._middles[groups[:, None], positions]
+            ),
             bounded(self._lengths(x.mean(dim=1))),
             self.positions.multiplicities[groups[:, None], positions],
             positions,

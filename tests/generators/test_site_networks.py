@@ -110,7 +110,7 @@ def test_sites_are_on_the_positions_that_were_chosen() -> None:
 def test_chances_are_those_of_what_is_drawn() -> None:
     torch.manual_seed(3)
     network = WyckoffGenerator((221,), 1, 1, 16, 1)
-    network.start_from_frequencies(np.zeros(4, np.int64), np.array([[0], [0], [0], [1]]))
+    network.start_from(np.zeros(4, np.int64), np.array([[0], [0], [0], [1]]), np.zeros((4, 1, 3)))
     groups, numbers = torch.zeros(4000, dtype=torch.int64), torch.full((4000, 1), 8)
     with torch.no_grad():
         choices = network.choose(torch.randn(4000, network.noise), groups, numbers)
