@@ -157,7 +157,7 @@ def _tell_elements(
         {
             "element": symbol,
             "structures": n,
-            "why": lacking.get(symbol, "the references hold no entry of it that counts"),
+            "why": lacking.get(symbol, "no entry of it is among the references of elements"),
         }
         for symbol, n in missing.items()
     ]
