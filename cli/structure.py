@@ -26,6 +26,20 @@ Endings: .zip (cif), .extxyz, .db and .ase.json (ase), .json and .jsonl (pymatge
 is imported again under the name of its source has the same entry ids, except from POSCAR."""
 
 
+_DRAW_EPILOG = """Examples:
+
+gandb structure draw "SELECT structure_id, energy_above_hull FROM sun WHERE s_u_n_01 \
+ORDER BY energy_above_hull LIMIT 50" -o best.png
+
+gandb structure draw "SELECT structure_id FROM entries WHERE external_id = 'mp-149'" -o silicon.svg
+
+gandb structure draw "SELECT structure_id FROM generated LIMIT 100" -o pictures (a folder)
+
+The conventional cell is shown, with its atoms on faces, edges and corners at all their places, and
+bonds up to 1.13 times the sum of the covalent radii; thin cells are repeated, which is written
+beside them."""
+
+
 class StructureFormat(StrEnum):
     """How one structure is written."""
 
@@ -108,3 +122,62 @@ def export(
                 f"the entries are of {', '.join(done.sources)}: to have them with their ids "
                 "elsewhere, export and import each source apart"
             )
+
+
+@app.command(epilog=_DRAW_EPILOG)
+def draw(
+    ctx: typer.Context,
+    query: Annotated[
+        str,
+        typer.Argument(help="SQL with a column structure_id; its other columns go into captions."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="FILE.png, .svg or .pdf for all, or a folder for one PNG each."
+        ),
+    ],
+    columns: Annotated[int, typer.Option(min=1, help="Pictures beside each other in a file.")] = 5,
+    relaxed: Annotated[
+        bool, typer.Option("--relaxed", help="Draw what each was relaxed to.")
+    ] = False,
+    as_recorded: Annotated[
+        bool, typer.Option("--as-recorded", help="Show the cell of the record.")
+    ] = False,
+) -> None:
+    """Draw the structures that a query selects, in its order."""
+    with failures_reported():
+        from gandb.core.crystals import CrystalError
+        from gandb.core.errors import UsageError
+        from gandb.reports.collect_pictures import selected
+        from gandb.reports.crystal_pictures import FORMS, grid
+        from gandb.reports.crystal_pictures import draw as draw_one
+        from gandb.reports.publish import write_file
+
+        form = next((own for own in FORMS if output.suffix.lower() == f".{own}"), None)
+        if form is None and output.suffix and not output.is_dir():
+            raise UsageError(f"{output}: pictures end in .png, .svg or .pdf; else it is a folder")
+        chosen = selected(open_store(ctx), open_reader(ctx), query, relaxed=relaxed)
+        left_out = dict(chosen.left_out)
+        drawn = 0
+        if form is not None:
+            all_of_them = [own.picture for own in chosen.found]
+            write_file(output, grid(all_of_them, columns, form, as_recorded=as_recorded))
+            drawn = len(all_of_them)
+        elif not chosen.found:
+            raise UsageError("there is no structure to draw")
+        else:
+            digits = len(str(len(chosen.found)))
+            with progress("structures") as advance:
+                for k, own in enumerate(chosen.found, 1):
+                    try:
+                        data = draw_one(own.picture, as_recorded=as_recorded)
+                    except CrystalError as error:
+                        left_out[str(error)] = left_out.get(str(error), 0) + 1
+                    else:
+                        write_file(output / f"{k:0{digits}d}-{own.name}.png", data)
+                        drawn += 1
+                    advance(1)
+        message(f"wrote {drawn:,} {'picture' if drawn == 1 else 'pictures'} to {output}")
+        for reason, n in left_out.items():
+            message(f"left out {n:,}: {reason}")

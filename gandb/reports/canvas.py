@@ -20,6 +20,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import PolyCollection
     from matplotlib.colors import LogNorm, Normalize, to_rgb
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -42,6 +43,7 @@ __all__ = [
     "Normalize",
     "NullLocator",
     "Patch",
+    "PolyCollection",
     "Rectangle",
     "ScalarMappable",
     "Style",
@@ -50,6 +52,7 @@ __all__ = [
     "light_grid",
     "sample_axis",
     "styles",
+    "to_bytes",
     "to_png",
     "to_rgb",
 ]
@@ -149,6 +152,17 @@ def to_png(figure: Figure) -> bytes:
     """Return the figure as PNG: the same bytes for the same figure, without date or program."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def to_bytes(figure: Figure, form: Literal["png", "svg", "pdf"]) -> bytes:
+    """Return the figure in a format: the same bytes for the same figure, as `to_png`."""
+    if form == "png":
+        return to_png(figure)
+    buffer = io.BytesIO()
+    undated = {"Date": None} if form == "svg" else {"CreationDate": None}
+    with matplotlib.rc_context({"svg.hashsalt": "gandb", "pdf.fonttype": 42}):
+        figure.savefig(buffer, format=form, metadata=undated)
     return buffer.getvalue()
 
 

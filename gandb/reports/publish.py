@@ -24,12 +24,17 @@ def publish(report: Report, output: Path | None, folder: Path | None) -> Iterato
     if folder is not None:
         for picture in pictures:
             name = re.sub(r"[^A-Za-z0-9._@-]+", "-", picture.name)
-            yield _write(folder / f"{name}.png", picture.png)
+            yield write_file(folder / f"{name}.png", picture.png)
     if output is not None:
-        yield _write(output, page.render(report, pictures).encode())
+        yield write_file(output, page.render(report, pictures).encode())
 
 
-def _write(path: Path, data: bytes) -> Path:
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file completely or not at all; what was there is replaced.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
