@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
-from gandb.core.config import Settings
+from gandb.core.config import Settings as StoreSettings
 from gandb.datasets import selection, versions
+from gandb.energies.potentials import POTENTIALS
+from gandb.energies.fire import Settings
 from gandb.sharing.bundles.packing import pack
 from gandb.sharing.bundles.selection import select
 from gandb.sharing.origin import set_origin
 from gandb.sources.sample import sample_files
 from gandb.store import Store
 from gandb.tasks.candidates import candidates_job
+from gandb.tasks.choosing import choose
 from gandb.tasks.data import checkpoint_of_job, find_checkpoint
 from gandb.tasks.generation import generation_job
 from gandb.tasks.identity import identify_job
 from gandb.tasks.importing import import_job
+from gandb.tasks.judged_sets import find_set
 from gandb.tasks.keys import keys_job
 from gandb.tasks.novelty import novelty_job
 from gandb.tasks.records import records_job
+from gandb.tasks.relaxation import relaxation_job
+from gandb.tasks.structure_checks import structure_checks_job
 from gandb.tasks.structure_novelty import structure_novelty_job
 from gandb.tasks.training import training_job
 from tests.crowds import BASES, write
+from tests.energies import springs
 from tests.filled import head
 from tests.tasks.labs import work
 from tests.variants import Cell, noisy
@@ -36,7 +44,7 @@ def make(url: str, folder: Path, origin: str) -> Store:
     """Make an empty store with a name among groups."""
     folder.mkdir(parents=True, exist_ok=True)
     blobs = str(folder / "blobs") if "://" in url else None
-    store = Store.create(Settings(store=url), blobs)
+    store = Store.create(StoreSettings(store=url), blobs)
     set_origin(store, origin)
     return store
 
@@ -67,6 +75,15 @@ def fill(store: Store, folder: Path, origin: str) -> None:
     identify(store)
     found = find_checkpoint(store, "other")
     work(store, structure_novelty_job(store, found, ["entries"]))
+    work(store, structure_checks_job(find_set(store, "other")))
+    relax(store)
+
+
+def relax(store: Store) -> None:
+    """Relax the candidates a little, by springs."""
+    with patch.dict(POTENTIALS, {springs.NAME: springs.KIND}):
+        settings = Settings(max_force=0.1, max_steps=5)
+        work(store, relaxation_job(choose(store, "other"), springs.NAME, settings))
 
 
 COMMON = (
