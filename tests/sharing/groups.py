@@ -9,8 +9,8 @@ import numpy as np
 
 from gandb.core.config import Settings as StoreSettings
 from gandb.datasets import selection, versions
-from gandb.energies.potentials import POTENTIALS
 from gandb.energies.fire import Settings
+from gandb.energies.potentials import POTENTIALS
 from gandb.sharing.bundles.packing import pack
 from gandb.sharing.bundles.selection import select
 from gandb.sharing.origin import set_origin
