@@ -109,6 +109,7 @@ def test_what_is_still_due() -> None:
     assert still_due("CHGNet-0.3.0", NONE) is None  # nothing takes corrections off
     assert still_due("SevenNet-0", MP2020) == MP2020
     assert still_due("SevenNet-0", NONE) == NONE
+    assert still_due("CHGNet-r2scan", MP2020) is None  # of another functional
     assert still_due("another", MP2020) is None
 
 
