@@ -12,7 +12,7 @@ they are, differ on average by
 - CHGNet 0.3.0: 0.051 eV/atom from the corrected energies, 0.887 from those as calculated;
 - SevenNet-0: 0.874 eV/atom from the corrected energies, 0.037 from those as calculated.
 
-On 13 of the oxides (up to 10 sites), SevenNet's other weights of the kind lie as clearly at those as
+On 13 of the oxides (up to 10 sites), SevenNet's other weights lie as clearly at the energies as
 calculated: 0-22May2024 by 0.172 against 1.074 eV/atom, l3i5 by 0.042 against 1.125.
 
 Formation energies with elements by the same potential, of structures of the Materials Project as it
