@@ -27,6 +27,7 @@ SITE_NOISE, COMMON_NOISE = 8, 16
 """Random numbers per site, and per crystal."""
 
 _NEVER = -1e9  # a logit
+_NEAR, _MOST_COMPARED = 0.03, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,8 @@ class WyckoffGenerator(SiteNetwork):
         self._lengths = nn.Linear(width, n_lengths)
         with torch.no_grad():
             self._lengths.weight.mul_(0.3)
-            self._free.weight.mul_(0.3)
+            self._free.weight.mul_(0.1)
+            self._free.bias.zero_()
 
     @torch.no_grad()
     def start_from(self, groups: np.ndarray, positions: np.ndarray, coords: np.ndarray) -> None:
@@ -141,14 +143,15 @@ class WyckoffGenerator(SiteNetwork):
         Args:
             groups: places of space groups, (n,).
             positions: places of positions, (n, k): their shares become the chances.
-            coords: fractional, (n, k, 3): their circular means become the middle of what is drawn.
+            coords: fractional, (n, k, 3): those that most others are near to become the middle of
+                what is drawn. (A mean of x and -x, which are often equal, would lie on a position
+                with more symmetry.)
         """
-        turns = np.zeros((*self._bias.shape, 3), np.complex128)
-        where = np.repeat(groups, positions.shape[1]), positions.ravel()
-        np.add.at(turns, where, np.exp(2j * np.pi * coords.reshape(-1, 3)))
-        seen = np.abs(turns) > 0
-        middles = np.where(seen, np.angle(turns) / (2.0 * np.pi), self._middles.detach().numpy())
-        self._middles.copy_(torch.from_numpy(middles))
+        own, where, points = np.repeat(groups, positions.shape[1]), positions.ravel(), coords
+        points = points.reshape(-1, 3)
+        for g, w in sorted(set(zip(own.tolist(), where.tolist(), strict=True))):
+            found = points[(own == g) & (where == w)]
+            self._middles[g, w] = torch.from_numpy(found[_densest(found)])
         times = np.full(self._bias.shape, 0.05)
         np.add.at(times, (np.repeat(groups, positions.shape[1]), positions.ravel()), 1.0)
         logs = np.log(times / times.sum(axis=1, keepdims=True))
@@ -216,6 +219,18 @@ class WyckoffGenerator(SiteNetwork):
         )
         stacked = (torch.stack(rows, dim=1) for rows in (chances, entropies, divergences, known))
         return Choices(drawn, *stacked)
+
+
+def _densest(points: np.ndarray) -> int:
+    """Return which of some points (n, 3), in cells, most others are near to."""
+    best, place = -1.0, 0
+    for i, point in enumerate(points[:_MOST_COMPARED]):
+        steps = points[:_MOST_COMPARED] - point
+        steps -= np.rint(steps)
+        near = float(np.exp(-(steps**2).sum(axis=1) / (2.0 * _NEAR**2)).sum())
+        if near > best + 1e-9:
+            best, place = near, i
+    return place
 
 
 class Expectation(nn.Module):
