@@ -19,6 +19,8 @@ EPILOG = """Examples:
 
 gandb import --sample
 
+gandb import --sample-crystals
+
 gandb import oqmd Formation_Enthalpy.csv.gz Bandgap.csv.gz (formula tables)
 
 gandb import mp mine.csv --map energy=formation_energy_per_atom:kJ/mol --map name=formula
@@ -69,6 +71,10 @@ def import_(
     ] = None,
     sample: Annotated[
         bool, typer.Option("--sample", help="Import the sample that comes with gandb.")
+    ] = False,
+    sample_crystals: Annotated[
+        bool,
+        typer.Option("--sample-crystals", help="Import the crystals that come with gandb."),
     ] = False,
     form: Annotated[
         str | None, typer.Option("--format", help="Insist on a format; table: formulas.")
@@ -133,8 +139,12 @@ def import_(
         from gandb.cli.running import ask
         from gandb.core.errors import UsageError
 
-        if sum([sample, live, bool(files)]) != 1 or sample == bool(source):
-            raise UsageError("name a source with its files, a source with --live, or --sample")
+        own = sample or sample_crystals
+        if sum([sample, sample_crystals, live, bool(files)]) != 1 or own == bool(source):
+            raise UsageError(
+                "name a source with its files, a source with --live, or --sample or "
+                "--sample-crystals"
+            )
         store = open_store(ctx)
         common: dict[str, Any] = {"release": release, "query": query, "strict": strict}
         raw: dict[str, Any] = {
@@ -146,6 +156,8 @@ def import_(
         wanted: list[JobSpec]
         if sample:
             wanted = _sample({**common, "join": join.value})
+        elif sample_crystals:
+            wanted = [_sample_crystals(common | raw)]
         elif source == CANDIDATES:
             wanted = [
                 _candidates(
@@ -182,6 +194,14 @@ def _sample(options: dict[str, Any]) -> list[JobSpec]:
 
     options = {**options, "release": options["release"] or "sample"}
     return [import_job(name, paths, **options) for name, paths in sample_files().items()]
+
+
+def _sample_crystals(options: dict[str, Any]) -> JobSpec:
+    from gandb.sources.sample import sample_crystals
+    from gandb.tasks.records import records_job
+
+    source, path = sample_crystals()
+    return records_job(source, [path], **{**options, "release": options["release"] or "sample"})
 
 
 def _candidates(

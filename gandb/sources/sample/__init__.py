@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-__all__ = ["sample_files"]
+__all__ = ["sample_crystals", "sample_files"]
 
 _FILES = {
     "oqmd": (
@@ -16,6 +16,15 @@ _FILES = {
     "mp": ("mp.formation_energy_per_atom.csv.gz", "mp.band_gap.csv.gz"),
     "aflow": ("aflow.energy_atom.csv.gz", "aflow.Egap.csv.gz"),
 }
+
+
+_CRYSTALS = ("oqmd", "oqmd.crystals.extxyz.gz")
+
+
+def sample_crystals() -> tuple[str, Path]:
+    """Return the source and the file of the sample with structures."""
+    source, name = _CRYSTALS
+    return source, Path(str(resources.files(__name__) / name))
 
 
 def sample_files() -> dict[str, list[Path]]:
