@@ -1,6 +1,6 @@
 """Relaxations by CHGNet: as a job, against the package's own relaxer called in a loop.
 
-The structures are MatterGen's candidates in the shared data, up to 40 sites; both relax them until
+The structures are MatterGen's candidates in the shared data, up to 24 sites; both relax them until
 no force is above 0.05 eV/Å, in 200 steps at most. ``GANDB_BENCH_SAMPLE=N`` takes N of them (24).
 The job has two workers of one thread each and ends with everything in a store; the package has
 PyTorch use two threads.
@@ -39,7 +39,7 @@ from gandb.tasks.structures import crystals
 
 PEER = "StructOptimizer.relax in a loop"
 SETTINGS = Settings(max_force=0.05, max_steps=200)
-MOST_SITES = 40
+MOST_SITES = 24
 WORKERS = 2
 
 
