@@ -82,6 +82,12 @@ _KNOWN = {
     "element_frequency": Style("#E69F00", "^", "//", "--"),
     "count_given_element": Style("#D55E00", "s", "\\\\", "-."),
     "substitution": Style("#009E73", "D", "xx", (0, (5, 1, 1, 1, 1, 1))),
+    "pgcgm": Style("#0072B2", "o", "", "-"),
+    "cubicgan": Style("#CC79A7", "P", "++", "-"),
+    "composition_gan": Style("#56B4E9", "X", "--", "-"),
+    "random_coordinates": Style("#999999", "v", "..", ":"),
+    "random_wyckoff": Style("#E69F00", "^", "//", "--"),
+    "prototype_substitution": Style("#009E73", "D", "xx", (0, (5, 1, 1, 1, 1, 1))),
 }
 _SPARE = (
     Style("#CC79A7", "P", "++", "-"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +17,13 @@ from gandb.core.errors import JobError, UsageError
 from gandb.core.formula import parse_formulas
 from gandb.datasets.members import members_query, members_shared
 from gandb.datasets.versions import reference_of
-from gandb.generators import COMPOSITIONS
+from gandb.generators import COMPOSITIONS, STRUCTURES
 from gandb.jobs.queue import chunk_results
 from gandb.jobs.records import Job, State
-from gandb.reports import collect_novelty
+from gandb.reports import collect_crystals, collect_novelty
 from gandb.reports.records import (
     CheckShare,
+    CrystalShares,
     Curve,
     DatasetSummary,
     Recipe,
@@ -55,7 +56,12 @@ _DESCRIPTIONS = {
     "cnen_strict": "Charge-neutral and electronegativity-balanced; metals get no exemption.",
     "cnen_default": "The same, but formulas of metals alone pass: smact_validity's default.",
     "cnen_matgan": "MatGAN's own rule: smact 2.2's oxidation states, formula not reducible.",
-    "uniqueness": "Distinct reduced compositions among the first N samples.",
+    "uniqueness": "Distinct reduced compositions, or records of crystals, among the first N.",
+    "structural_validity": "No two atoms too near, and a volume.",
+    "radius_distances": "No two atoms closer than a share of the sum of their radii.",
+    "coordination": "Every atom has neighbours.",
+    "bond_valence_balance": "Charges by bond valences balance.",
+    "space_group_found": "The space group that was asked for is found again.",
     "novelty": "Distinct compositions that are not in the dataset version, whatever their split.",
     "holdout_recovery": "Compositions of the test split that were generated.",
     "structure_novelty": "Grades of novelty of structures against what is compared with.",
@@ -96,6 +102,7 @@ def collect(store: Store, jobs: Sequence[Job], title: str = "Generators compared
             runs.append(_run(connection, job, rows, sets[version_id]))
         known = {r[0] for r in connection.execute(sa.select(recipe.c.id))}
         used |= {row["id"]: row for row in collect_novelty.recipe_rows(connection, novelties)}
+        used |= {row["id"]: row for row in _judging_recipes(connection, runs)}
     commands = [f"gandb report {' '.join(job.short_id for job in jobs)}"]
     return Report(
         title=title,
@@ -110,6 +117,13 @@ def collect(store: Store, jobs: Sequence[Job], title: str = "Generators compared
         provenance=(("gandb", __version__), ("store", store.kind)),
         novelties=novelties,
     )
+
+
+def _judging_recipes(connection: sa.Connection, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return the rows of recipes by which crystals were judged."""
+    ids = {UUID(i) for run in runs if run.crystals is not None for i in run.recipes.values()}
+    query = sa.select(recipe).where(recipe.c.id.in_(ids)).order_by(recipe.c.check_name, recipe.c.id)
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def _require(version_id: UUID | None) -> UUID:
@@ -201,7 +215,7 @@ def _run(
         rejected.update(result.get("rejected", {}))
     samples = _sample_statistics(connection, job.id)
     baseline = origin["role"] == Role.BASELINE
-    return Run(
+    run = Run(
         job_id=str(job.id),
         model=origin["name"],
         role=Role(origin["role"]),
@@ -211,8 +225,16 @@ def _run(
         recipes={name: str(row["id"]) for name, row in recipes.items()},
         training_seed=None if baseline else int(origin["seed"]),
         config="" if baseline else _config_label(origin, job),
-        checks={name: CheckShare(values[name][n], values[f"unique.{name}"][n]) for name in CNEN},
         rejections=dict(rejected),
+        curves=_curves(connection, origin["job_id"]),
+        element_frequency=samples.elements / max(samples.total, 1),
+        n_elements=samples.n_elements.astype(float),
+    )
+    if job.spec.get("makes") == STRUCTURES:
+        return _with_crystals(connection, run, values)
+    return replace(
+        run,
+        checks={name: CheckShare(values[name][n], values[f"unique.{name}"][n]) for name in CNEN},
         uniqueness=values["uniqueness"],
         novelty=values["novelty"],
         novelty_reference=training.ref,
@@ -220,10 +242,18 @@ def _run(
         one_element_share=values["one_element"][n],
         reduced_share=values["reducible"][n],
         divergences=distances(samples, training.statistics) if training.statistics else {},
-        curves=_curves(connection, origin["job_id"]),
-        element_frequency=samples.elements / max(samples.total, 1),
-        n_elements=samples.n_elements.astype(float),
     )
+
+
+def _with_crystals(connection: sa.Connection, run: Run, values: dict[str, dict[int, float]]) -> Run:
+    """Add what is known of the crystals of a run."""
+    n = run.n_samples
+    found = collect_crystals.crystal_numbers(connection, UUID(run.job_id), n)
+    shares = dict(found.shares)
+    shares |= {name: values[name][n] for name in ("uniqueness", "novelty")}
+    own = {name: run.recipes[name] for name in ("uniqueness", "novelty")}
+    recipes = own | {name: str(i) for name, i in found.recipes.items()}
+    return replace(run, recipes=recipes, crystals=CrystalShares(shares, found.averages))
 
 
 def _origin(connection: sa.Connection, job: Job) -> dict[str, Any]:

@@ -13,6 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from gandb.core.errors import IntegrityError
+from gandb.reports.crystal_metrics import (
+    AVERAGE_METRICS,
+    HEADLINE,
+    SHARE_METRICS,
+    crystal_order,
+    generator_label,
+)
 from gandb.reports.metrics import (
     Better,
     Metric,
@@ -25,8 +32,8 @@ from gandb.reports.metrics import (
 from gandb.reports.novelty_comparison import novelty_headlines
 from gandb.reports.records import DatasetSummary, Report, Role, Run, short_id
 
-MODEL_LABELS = {"matgan": "MatGAN"}
-"""Generators whose name in prose is not their registered name with spaces."""
+CRYSTALS_PASS = "with no atoms within 0.5 Å"
+"""What the first sentence on crystals says of the share that passes."""
 
 BASELINE_ORDER = ("uniform", "element_frequency", "count_given_element", "substitution")
 """Order of the known baselines; others follow as given."""
@@ -64,6 +71,11 @@ class Row:
     def role(self) -> Role:
         """Model or baseline."""
         return self.runs[0].role
+
+    @property
+    def of_crystals(self) -> bool:
+        """Whether it makes crystals, not compositions."""
+        return self.runs[0].crystals is not None
 
     @property
     def dataset(self) -> str:
@@ -123,6 +135,11 @@ class Block:
     metrics: tuple[Metric, ...]
     cells: Mapping[tuple[int, str], Cell]
 
+    @property
+    def of_crystals(self) -> bool:
+        """Whether its generators make crystals, not compositions."""
+        return self.rows[0].of_crystals
+
     def cell(self, row: int, metric: Metric) -> Cell:
         """Return the cell of row number ``row``."""
         return self.cells[row, metric.key]
@@ -136,11 +153,12 @@ class Block:
 def compare(report: Report) -> tuple[Block, ...]:
     """Merge the seeds of a report and set each model beside the baselines of its training set."""
     rows = merge(report.runs)
-    refs = dict.fromkeys(row.dataset for row in rows)
+    kinds = dict.fromkeys((row.of_crystals, row.dataset) for row in rows)
     blocks = []
-    for ref in refs:
-        mine = tuple(row for row in rows if row.dataset == ref)
-        metrics = table_order({metric for row in mine for metric in row.values})
+    for of_crystals, ref in sorted(kinds, key=lambda kind: kind[0]):
+        mine = tuple(row for row in rows if (row.of_crystals, row.dataset) == (of_crystals, ref))
+        found = {metric for row in mine for metric in row.values}
+        metrics = tuple(sorted(found, key=crystal_order)) if of_crystals else table_order(found)
         cells = {
             (i, metric.key): _cell(row, mine, metric)
             for metric in metrics
@@ -158,7 +176,7 @@ def merge(runs: Iterable[Run]) -> tuple[Row, ...]:
     """
     groups: dict[tuple[object, ...], list[list[Run]]] = {}
     for run in runs:
-        key = (run.dataset, run.model, run.role, run.config, run.n_samples)
+        key = (run.crystals is None, run.dataset, run.model, run.role, run.config, run.n_samples)
         alternatives = groups.setdefault(key, [])
         for group in alternatives:
             if all(_same_recipes(run, other) for other in group):
@@ -182,7 +200,11 @@ def headlines(report: Report) -> tuple[str, ...]:
     """
     blocks = compare(report)
     metric = check_metric(report.headline_check, "samples")
-    found = [sentence for block in blocks for sentence in _block_headlines(block, metric)]
+    found = [
+        sentence
+        for block in blocks
+        for sentence in _block_headlines(block, HEADLINE if block.of_crystals else metric)
+    ]
     found += novelty_headlines(report)
     return tuple(found) or ("There is no run to report.",)
 
@@ -212,10 +234,18 @@ def _row(runs: list[Run]) -> Row:
     runs = sorted(runs, key=lambda r: (-1 if r.training_seed is None else r.training_seed, r.seed))
     columns: dict[Metric, list[float]] = {}
     for run in runs:
-        for metric, value in measurements(run).items():
+        for metric, value in _measured(run).items():
             columns.setdefault(metric, []).append(value)
-    label = MODEL_LABELS.get(runs[0].model, runs[0].model.replace("_", " "))
+    label = generator_label(runs[0].model)
     return Row(label, tuple(runs), {metric: Estimate.of(v) for metric, v in columns.items()})
+
+
+def _measured(run: Run) -> dict[Metric, float]:
+    if run.crystals is None:
+        return measurements(run)
+    found = {SHARE_METRICS[name]: share for name, share in run.crystals.shares.items()}
+    means = {AVERAGE_METRICS[name]: mean for name, mean in run.crystals.averages.items()}
+    return {**found, **means}
 
 
 def _with_labels(rows: list[Row]) -> list[Row]:
@@ -275,7 +305,7 @@ def _difference(row: Row, alike: list[Row], metric: Metric) -> Difference | None
 
 
 def _block_headlines(block: Block, metric: Metric) -> Iterable[str]:
-    check = check_label(metric.recipe)
+    check = CRYSTALS_PASS if block.of_crystals else check_label(metric.recipe)
     models = [row for row in block.rows if row.role is Role.MODEL]
     if not models:
         baseline = _best([row for row in block.rows if metric in row.values], metric)

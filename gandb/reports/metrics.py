@@ -22,11 +22,12 @@ class Unit(StrEnum):
 
     PERCENT = "%"
     BIT = "bit"
+    PLAIN = ""
 
     @property
     def scale(self) -> float:
         """Factor from a value to what is written: per cent, or thousandths of a bit."""
-        return 100.0 if self is Unit.PERCENT else 1000.0
+        return {Unit.PERCENT: 100.0, Unit.BIT: 1000.0, Unit.PLAIN: 1.0}[self]
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def render(report: Report, pictures: Sequence[Picture] = ()) -> str:
     body = [
         f"<h1>{title}</h1>",
         *(f'<p class="headline">{escape(line)}</p>' for line in headlines(report)),
-        *_section("Comparison", (tables.html(block) for block in blocks)),
+        *_section("Comparison", (tables.html(own) for own in blocks if not own.of_crystals)),
+        *_section("Crystals", (tables.html(own) for own in blocks if own.of_crystals)),
         *_section(novelty_tables.HEADING, novelty_tables.html(report)),
         *_section("Figures", map(_figure, pictures)),
         *_section("Training sets", _datasets(report.datasets)),

@@ -24,6 +24,10 @@ STATISTICS = "statistics"
 """Names under which `Run.recipes` holds the recipe of what is not a check by name."""
 
 
+PLAIN_COUNTS = frozenset({"rejected", "composition_obtained"})
+"""Shares of crystals that need no recipe."""
+
+
 class Role(StrEnum):
     """Whether a generator is under test or is what it is compared with."""
 
@@ -135,6 +139,19 @@ class DatasetSummary:
             _check_share(where, name, share)
 
 
+@dataclass(frozen=True)
+class CrystalShares:
+    """What is known of the crystals of a run; names are those of `gandb.reports.crystal_metrics`.
+
+    Attributes:
+        shares: of all N samples, by name; those that are no crystal pass nothing.
+        averages: over the samples that are crystals, by name of the check, in its unit.
+    """
+
+    shares: Mapping[str, float]
+    averages: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """What one generation job gave.
@@ -168,6 +185,7 @@ class Run:
             number, entry 0 unused.
         n_elements: samples by number of elements, shape (m,), entry i counts those of i elements
             (counts or shares).
+        crystals: what is known of the crystals, if it makes any; None for compositions.
     """
 
     job_id: str
@@ -191,6 +209,7 @@ class Run:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     element_frequency: NDArray[np.float64] | None = None
     n_elements: NDArray[np.float64] | None = None
+    crystals: CrystalShares | None = None
 
     def __post_init__(self) -> None:
         where = f"job {short_id(self.job_id)} ({self.model})"
@@ -239,6 +258,10 @@ class Run:
             yield STATISTICS, "one-element share", self.one_element_share
         if self.reduced_share is not None:
             yield STATISTICS, "reduced share", self.reduced_share
+        if self.crystals is not None:
+            for name, share in self.crystals.shares.items():
+                if name not in PLAIN_COUNTS:
+                    yield name, name, share
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,10 @@ from gandb.reports.records import Report, Role, short_id
 
 MISSING = "\N{EM DASH}"
 BEST = "*"
+_CRYSTAL_UNITS = (
+    "Values in % of all N samples, what is no crystal included; averages in the unit named, "
+    "over the crystals. Only checks that judged all crystals of a run are given."
+)
 
 
 def write_value(cell: Cell, metric: Metric, plus_minus: str = " ± ") -> str:
@@ -28,8 +32,10 @@ def write_value(cell: Cell, metric: Metric, plus_minus: str = " ± ") -> str:
     if cell.estimate is None:
         return MISSING
     mean, spread = cell.estimate.mean, cell.estimate.spread
-    text = percent(mean) if metric.unit is Unit.PERCENT else f"{metric.unit.scale * mean:.1f}"
-    return text if spread is None else f"{text}{plus_minus}{metric.unit.scale * spread:.1f}"
+    digits = 2 if metric.unit is Unit.PLAIN else 1
+    scale = metric.unit.scale
+    text = percent(mean) if metric.unit is Unit.PERCENT else f"{scale * mean:.{digits}f}"
+    return text if spread is None else f"{text}{plus_minus}{scale * spread:.{digits}f}"
 
 
 def write_difference(cell: Cell, metric: Metric) -> str:
@@ -43,7 +49,7 @@ def write_difference(cell: Cell, metric: Metric) -> str:
 def notes(block: Block) -> tuple[str, ...]:
     """Return the sentences that belong under a block: units, marks, seeds, references."""
     lines = [
-        "Values in %, JSD in thousandths of a bit.",
+        _CRYSTAL_UNITS if block.of_crystals else "Values in %, JSD in thousandths of a bit.",
         f"{BEST} best of the line among equal N and recipe.",
     ]
     if any(len(row.runs) > 1 for row in block.rows):
