@@ -26,7 +26,7 @@ Gandb = Callable[[list[str], str | None], str]
 
 TITLES = (
     "A first session", "Your own data", "Structures", "Same and new", "Datasets",
-    "Where a result comes from", "Sharing", "Jobs", "Stores",
+    "Where a result comes from", "Sharing", "Crystals", "Jobs", "Stores",
 )  # fmt: skip
 IDS = {
     "SNAPSHOT": "SELECT snapshot_id AS id FROM snapshots WHERE source = 'mp' ORDER BY n_rows",

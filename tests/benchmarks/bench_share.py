@@ -45,7 +45,9 @@ def run(report: Report) -> None:
         data.gandb(formulas, "dataset", "create", "all", "--where", "true")
         data.gandb(formulas, "share", "origin", "bench")
         hand_on(report, "share.formulas", Path(formulas), folder, None)
-        structures = data.cached_store(f"shared-{ENTRIES}", lambda place: make_store(place, ENTRIES))
+        structures = data.cached_store(
+            f"shared-{ENTRIES}", lambda place: make_store(place, ENTRIES)
+        )
         hand_on(report, "share.structures", structures, folder, server)
 
 

@@ -158,7 +158,11 @@ def test_symmetry_is_found_at_both_tolerances(store_url: str, tmp_path: Path) ->
             groups = dict(connection.execute(query).all())
             assert groups.keys() == records.keys()
             for key, record in records.items():
-                cell = (record.lattice, record.frac_coords, [ELEMENTS.index(s) for s in record.species])
+                cell = (
+                    record.lattice,
+                    record.frac_coords,
+                    [ELEMENTS.index(s) for s in record.species],
+                )
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)  # spglib's own
                     expected = spglib.get_symmetry_dataset(cell, symprec)
