@@ -45,13 +45,13 @@ def report(
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Generators compared",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare what was generated: tables, curves and periodic-table maps.
+    """Compare what was generated: tables, curves, maps, distances, hulls, pictures of crystals.
 
-    Structures are in it once gandb novelty has judged them.
+    Of crystals it tells what gandb check, novelty, relax, hull and check --coverage have found.
     """
     with failures_reported():
         from gandb.core.errors import UsageError
-        from gandb.reports import headlines, novelty_tables, tables
+        from gandb.reports import headlines, judgement_tables, novelty_tables, tables
         from gandb.reports.collect import collect
 
         if jobs and dataset:
@@ -64,11 +64,13 @@ def report(
             for path in publish(gathered, output, figures):
                 message(f"wrote {path}")
         if as_json:
-            emit(tables.plain(gathered) + novelty_tables.plain(gathered), as_json=True)
+            listed = tables.plain(gathered) + novelty_tables.plain(gathered)
+            emit(listed + judgement_tables.plain(gathered), as_json=True)
             return
         out = console()
         out.print(tables.terminal(gathered))
         out.print(novelty_tables.terminal(gathered))
+        out.print(judgement_tables.terminal(gathered))
         for line in headlines(gathered):
             out.print(line, markup=False)
 

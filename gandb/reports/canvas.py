@@ -85,7 +85,7 @@ _KNOWN = {
     "pgcgm": Style("#0072B2", "o", "", "-"),
     "cubicgan": Style("#CC79A7", "P", "++", "-"),
     "composition_gan": Style("#56B4E9", "X", "--", "-"),
-    "random_coordinates": Style("#999999", "v", "..", ":"),
+    "random_coordinates": Style("#6b6b6b", "v", "..", ":"),
     "random_wyckoff": Style("#E69F00", "^", "//", "--"),
     "prototype_substitution": Style("#009E73", "D", "xx", (0, (5, 1, 1, 1, 1, 1))),
 }

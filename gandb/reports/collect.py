@@ -18,9 +18,12 @@ from gandb.core.formula import parse_formulas
 from gandb.datasets.members import members_query, members_shared
 from gandb.datasets.versions import reference_of
 from gandb.generators import COMPOSITIONS, STRUCTURES
+from gandb.jobs import queue
 from gandb.jobs.queue import chunk_results
 from gandb.jobs.records import Job, State
 from gandb.reports import collect_crystals, collect_novelty
+from gandb.reports.collect_crystal_figures import collect_crystal_figures
+from gandb.reports.collect_judgements import collect_judgements
 from gandb.reports.records import (
     CheckShare,
     CrystalShares,
@@ -87,8 +90,10 @@ def collect(store: Store, jobs: Sequence[Job], title: str = "Generators compared
         if job.state is not State.DONE:
             raise JobError(f"job {job.short_id} is {job.state.value}; a report needs it done")
     generated = [job for job in jobs if job.kind == KIND]
+    made = [job for job in generated if job.spec.get("makes") == STRUCTURES]
     judged = [job for job in jobs if job.kind == NOVELTY_KIND]
     novelties = collect_novelty.novelties(store, judged)
+    made += _judged_jobs(store, judged)
     with store.read() as connection:
         sets: dict[UUID, _Training] = {}
         runs = []
@@ -116,7 +121,16 @@ def collect(store: Store, jobs: Sequence[Job], title: str = "Generators compared
         ),
         provenance=(("gandb", __version__), ("store", store.kind)),
         novelties=novelties,
+        crystals=collect_crystal_figures(store, made),
+        judgements=collect_judgements(store, [j.checkpoint_id for j in made if j.checkpoint_id]),
     )
+
+
+def _judged_jobs(store: Store, judged: Sequence[Job]) -> list[Job]:
+    """Return the imports of candidates that jobs on novelty judged."""
+    ids = dict.fromkeys(UUID(i) for job in judged for i in job.spec["jobs"])
+    found = [queue.get(store, own) for own in ids]
+    return [job for job in found if job.kind != KIND]
 
 
 def _judging_recipes(connection: sa.Connection, runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from gandb.core.errors import NotFoundError, QueryError, UsageError
 from gandb.query.readonly import run
 from gandb.query.result import ReadableStore
 from gandb.query.values import jsonable
-from gandb.reports.crystal_pictures import CrystalPicture
+from gandb.reports.crystal_scene import CrystalPicture
 from gandb.reports.records import short_id
 from gandb.schema import tables
 from gandb.store import Store
@@ -116,7 +116,7 @@ def pictures(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> li
         group = (
             "space group not found"
             if about.space_group_number is None
-            else f"{about.space_group_symbol} ({about.space_group_number})"
+            else f"{_symbol(about.space_group_symbol)} ({about.space_group_number})"
         )
         told = [_told(name, value) for name, value in row.items() if name not in _UNTOLD]
         lines = [f"{group}, {short_id(str(own))}", *(line for line in told if line)][:_LINES]
@@ -170,6 +170,11 @@ def _id(value: Any) -> UUID:
         return value if isinstance(value, UUID) else UUID(str(value))
     except ValueError:
         raise QueryError(f"{STRUCTURE} is no id: {str(value)[:40]!r}") from None
+
+
+def _symbol(text: str) -> str:
+    """Write the screw axes of a space group's symbol as such: P6₃/mmc."""
+    return re.sub(r"_(\d)", lambda found: "₀₁₂₃₄₅₆₇₈₉"[int(found[1])], text)
 
 
 def _told(name: str, value: Any) -> str:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from gandb.reports.metrics import Better, Metric, Unit
 
-MODEL_LABELS = {"matgan": "MatGAN", "cubicgan": "CubicGAN", "pgcgm": "PGCGM"}
+MODEL_LABELS = {
+    "matgan": "MatGAN",
+    "cubicgan": "CubicGAN",
+    "pgcgm": "PGCGM",
+    "composition_gan": "composition GAN",
+    "random_wyckoff": "random Wyckoff",
+}
 """Generators whose name in prose is not their registered name with spaces."""
 
 COMPOSITION, SPACE_GROUP = "composition_obtained", "space_group_found"

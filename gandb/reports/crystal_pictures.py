@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -28,6 +27,7 @@ from gandb.reports.canvas import (
 from gandb.reports.crystal_scene import (
     BOND_REACH,
     SPHERE,
+    CrystalPicture,
     Scene,
     conventional,
     enough_cells,
@@ -55,21 +55,6 @@ _SIDE, _TEXT_LINE = 2.6, 0.17  # inches that a picture and a line of text take
 _ALONE = 1.55  # a picture alone is larger by this factor
 
 Colour = tuple[float, float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class CrystalPicture:
-    """What to draw, and what to write beside it.
-
-    Attributes:
-        crystal: as it is recorded.
-        title: its formula, as a rule.
-        lines: more text under the title.
-    """
-
-    crystal: Crystal
-    title: str
-    lines: tuple[str, ...] = ()
 
 
 def draw(picture: CrystalPicture, form: Form = "png", *, as_recorded: bool = False) -> bytes:

@@ -42,6 +42,21 @@ _LEAST_DISTANCE = 0.05  # Å; nearer atoms are at one place
 
 
 @dataclass(frozen=True, eq=False)
+class CrystalPicture:
+    """What to draw, and what to write beside it.
+
+    Attributes:
+        crystal: as it is recorded.
+        title: its formula, as a rule.
+        lines: more text under the title.
+    """
+
+    crystal: Crystal
+    title: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Atoms:
     """The m atoms that are shown; those on outer faces at all their places.
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gandb.reports import element_maps, novelty_figures
+from gandb.reports import crystal_figures, element_maps, novelty_figures
 from gandb.reports.canvas import (
     TRAINING_COLOUR,
     Axes,
@@ -44,11 +45,19 @@ def draw_all(report: Report) -> tuple[Picture, ...]:
     """Draw every figure that the report has data for: by training set, then on structures."""
     pictures: list[Picture | None] = []
     for block in compare(report):
-        pictures += [check_bars(block), unique_and_novel(block), training_curves(block)]
+        mine: list[Picture | None] = [
+            check_bars(block),
+            unique_and_novel(block),
+            training_curves(block),
+        ]
         if block.summary is not None:
             models = [row for row in block.rows if row.role is Role.MODEL] or list(block.rows)
-            pictures += [element_maps.draw(block.summary, row) for row in models]
-        pictures.append(element_counts(block))
+            mine += [element_maps.draw(block.summary, row) for row in models]
+        mine.append(element_counts(block))
+        if block.of_crystals:
+            mine = [own and replace(own, name=f"crystals-{own.name}") for own in mine]
+        pictures += mine
+    pictures += crystal_figures.draw_all(report)
     pictures += novelty_figures.draw_all(report)
     return tuple(picture for picture in pictures if picture is not None)
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from gandb.reports import novelty_tables, tables
+from gandb.reports import judgement_tables, novelty_tables, tables
 from gandb.reports.comparison import Block, Row, compare, headlines
 from gandb.reports.metrics import Metric, check_label, percent
 from gandb.reports.novelty_comparison import by_reference, meanings
@@ -72,6 +72,7 @@ def render(report: Report, pictures: Sequence[Picture] = ()) -> str:
         *_section("Comparison", (tables.html(own) for own in blocks if not own.of_crystals)),
         *_section("Crystals", (tables.html(own) for own in blocks if own.of_crystals)),
         *_section(novelty_tables.HEADING, novelty_tables.html(report)),
+        *_section(judgement_tables.HEADING, judgement_tables.html(report)),
         *_section("Figures", map(_figure, pictures)),
         *_section("Training sets", _datasets(report.datasets)),
         *_section("References", _references(report)),

@@ -10,12 +10,17 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gandb.core.elements import MAX_Z
 from gandb.core.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from gandb.reports.crystal_records import Crystals
+    from gandb.reports.judgement_records import Judgements
 
 UNIQUENESS = "uniqueness"
 NOVELTY = "novelty"
@@ -358,6 +363,8 @@ class Report:
         provenance: further facts as (name, value), such as the version of gandb.
         headline_check: the check that the first sentence is about.
         novelties: how new the structures of candidates are, where they have any.
+        crystals: what figures show of crystals, where there are any.
+        judgements: what was said of all candidates of checkpoints, where there are crystals.
     """
 
     title: str
@@ -368,6 +375,8 @@ class Report:
     provenance: tuple[tuple[str, str], ...] = ()
     headline_check: str = "cnen_strict"
     novelties: tuple[Novelty, ...] = ()
+    crystals: Crystals | None = None
+    judgements: Judgements | None = None
 
     def __post_init__(self) -> None:
         known = {recipe.id for recipe in self.recipes}
