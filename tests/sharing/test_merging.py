@@ -247,3 +247,23 @@ def test_a_store_without_a_name_takes_bundles_in(two_groups: Groups, tmp_path: P
     assert versions.resolve(store, "ada/own@2").number == 2
     set_origin(store, "cora")
     assert problems(store) == []
+
+
+def test_judgements_of_crystals_are_seen_elsewhere(
+    two_groups: Groups, store_url: str, tmp_path: Path
+) -> None:
+    """What views say of candidates is the same where their bundle was merged into an empty store."""
+    query = sa.text(
+        "SELECT candidate_id, structural_validity, density, novelty, is_representative, "
+        "relaxed_id, relaxed_energy_per_atom, converged FROM generated_structures "
+        "WHERE model = 'other' ORDER BY candidate_id"
+    )
+    store = groups.make(store_url, tmp_path / "empty", "carl")
+    merge(store, two_groups["bose"].bundle)
+    said = []
+    for each in (two_groups["bose"].store, store):
+        with each.read() as connection:
+            said.append([[str(v) for v in row] for row in connection.execute(query)])
+    assert said[0] == said[1]
+    assert len(said[0]) > 5
+    assert not any("None" in row for row in said[0])

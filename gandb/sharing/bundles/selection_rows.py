@@ -16,11 +16,22 @@ import sqlalchemy as sa
 
 from gandb.core.compositions import uuid_array
 from gandb.datasets.versions import members_query
+from gandb.schema import tables
 from gandb.schema.tables import candidate, checkpoint
 from gandb.sharing.bundles.selection import DONE, Graph, Selection, graph
 from gandb.store.merge import Merger
+from gandb.tasks import coverage, relaxation, stability, structure_checks, structure_novelty
 from gandb.tasks.known_compositions import novelty_recipe
 
+JUDGING = (
+    coverage.KIND,
+    relaxation.KIND,
+    stability.KIND,
+    structure_checks.KIND,
+    structure_novelty.KIND,
+    structure_novelty.RELAXED_KIND,
+)
+"""Kinds of jobs that judge the crystals of a checkpoint."""
 _NOVELTY = "novelty"
 
 
@@ -98,6 +109,7 @@ class Closure:
             f"AND job_id IN ({done}) UNION SELECT DISTINCT job_id FROM candidate_record "
             f"WHERE candidate_id IN ({packed}) AND job_id IN ({done})"
         )
+        jobs |= self._judging(checkpoints)
         # A training job that was asked for brings what it made.
         jobs_asked = "SELECT id FROM packed_asked_job"
         checkpoints |= self._ids(f"SELECT id FROM checkpoint WHERE job_id IN ({jobs_asked})")
@@ -106,6 +118,19 @@ class Closure:
         self._listed("checkpoint", found.checkpoints)
         self._listed("job", found.jobs)
         return found
+
+    def _judging(self, checkpoints: set[UUID]) -> set[UUID]:
+        """Return the jobs that judged the crystals of checkpoints.
+
+        Views say of a candidate what its checkpoint was judged by last, and ask these for it.
+        """
+        if not checkpoints:
+            return set()
+        own = tables.job.c
+        query = sa.select(own.id).where(
+            own.kind.in_(JUDGING), own.state == DONE, own.checkpoint_id.in_(checkpoints)
+        )
+        return set(self._connection.scalars(query))
 
     def _ids(self, query: str) -> set[UUID]:
         rows = self._connection.execute(sa.text(query))
