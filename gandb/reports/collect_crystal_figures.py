@@ -250,40 +250,32 @@ def _energies(connection: sa.Connection, group: _Group) -> tuple[np.ndarray, int
 
 
 def _judged(connection: sa.Connection, groups: Sequence[_Group]) -> list[dict[str, Any]]:
-    """Return candidates with an energy above the hull, the lowest first."""
-    latest, own, candidate = _latest("stability"), tables.stability.c, tables.candidate.c
-    check = tables.structure_check.alias("v")
-    valid = current_recipes(connection).get("structural_validity")
+    """Return valid candidates with an energy above the hull, the lowest first."""
+    names = (
+        "structure_id", "reduced_formula", "chemical_system", "energy_above_hull",
+        "formation_energy_per_atom", "structural_validity", "converged", "novelty",
+        "is_representative", "stability_recipe_id", "checkpoint_id",
+    )  # fmt: skip
+    ids = ("structure_id", "stability_recipe_id", "checkpoint_id")
+    view = sa.table(
+        "generated_structures",
+        *(sa.column(name, sa.Uuid() if name in ids else sa.types.NullType()) for name in names),
+    ).c
     found: list[dict[str, Any]] = []
     for group in groups:
-        drawn = _drawn(group)
-        query = (
-            sa.select(
-                own.structure_id,
-                candidate.reduced_formula,
-                candidate.chemical_system,
-                own.recipe_id,
-                own.energy_above_hull,
-                own.formation_energy_per_atom,
-            )
-            .join(tables.candidate, candidate.structure_id == own.structure_id)
-            .join(latest, sa.and_(
-                latest.c.checkpoint_id == candidate.checkpoint_id,
-                latest.c.recipe_id == own.recipe_id,
-            ))
-            .join(drawn, drawn.c.structure_id == own.structure_id)
-            .join(check, sa.and_(
-                check.c.structure_id == own.structure_id, check.c.recipe_id == valid,
-                check.c.passed,
-            ))
-            .where(
-                candidate.checkpoint_id.in_(group.checkpoints),
-                own.energy_above_hull.is_not(None),
-            )
-            .distinct()
-        )  # fmt: skip
+        query = sa.select(*(view[name] for name in names)).where(
+            view.checkpoint_id.in_(group.checkpoints),
+            view.structure_id.in_(sa.select(_drawn(group).c.structure_id)),
+            view.energy_above_hull.is_not(None),
+            view.structural_validity,
+        )
         found += [
-            {**row, "model": group.model, "role": group.role}
+            {
+                **row,
+                "model": group.model,
+                "role": group.role,
+                "recipe_id": row["stability_recipe_id"],
+            }
             for row in connection.execute(query).mappings()
         ]
     return sorted(
@@ -317,7 +309,14 @@ def _best(
 ) -> tuple[list[dict[str, Any]], str]:
     """Return the candidates of models to look at, and how they were chosen."""
     models = [group for group in groups if group.role is Role.MODEL]
-    own = [row for row in rows if row["role"] is Role.MODEL]
+    own = [
+        row
+        for row in rows
+        if row["role"] is Role.MODEL
+        and row["converged"]
+        and row["novelty"] != "known"
+        and row["is_representative"] is not False
+    ]
     taken: dict[UUID, Mapping[str, Any]] = {}
     for row in own:
         taken.setdefault(row["structure_id"], row)
@@ -332,7 +331,8 @@ def _best(
             for row in listed
         ], (
             f"The {len(listed)} of lowest energy above the hull, of {len(taken):,} candidates of "
-            "models with one that pass structural_validity, as they were generated"
+            "models that pass structural_validity, converged and, where that was judged, are "
+            "unique and new; shown as they were generated"
         )
     known = current_recipes(connection)
     if not models or "radius_distances" not in known:
