@@ -120,8 +120,9 @@ def _ternary(system: HullSystem) -> bytes:
         rest = places[~system.stable]
         axes.plot(*rest.T, linestyle="none", marker=".", markersize=3, color="#b8b8b8", zorder=2,
                   label="reference above the hull")  # fmt: skip
-        axes.plot(*places[system.stable].T, linestyle="none", marker="o", markersize=6,
-                  color="black", zorder=3, label="on the hull")  # fmt: skip
+        axes.plot(*places[system.stable].T, linestyle="none", marker="o", markersize=5.5,
+                  color="black", markeredgecolor="white", markeredgewidth=0.7, zorder=6,
+                  label="on the hull")  # fmt: skip
         seen: set[str] = set()
         for row in np.flatnonzero(system.stable).tolist():
             formula = system.formulas[row]

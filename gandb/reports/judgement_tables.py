@@ -145,6 +145,7 @@ def _stable(listed: Sequence[Stable]) -> Grid:
         for line in listed[0].table.lines
         if line.what.startswith("S.U.N.") or line.what.endswith("), of those relaxed")
     ]
+    lost = [why for why in listed[0].table.unjudged if any(o.table.unjudged[why] for o in listed)]
     lines = []
     for own in listed:
         known = {line.what: line.estimate for line in own.table.lines}
@@ -152,6 +153,7 @@ def _stable(listed: Sequence[Stable]) -> Grid:
             f"{own.table.samples:,}",
             f"{own.table.passed:,}",
             f"{own.table.relaxed:,}",
+            *(f"{own.table.unjudged[why]:,}" for why in lost),
             *(_estimate(known.get(kind)) for kind in kinds),
         )
         lines.append((own.label, own.role, cells))
@@ -160,7 +162,7 @@ def _stable(listed: Sequence[Stable]) -> Grid:
         for kind, text in own.table.recipes.words.items():
             words.setdefault(f"{kind}: {text}")
     notes = f"{_ESTIMATOR} By {'; '.join(words)}."
-    return Grid("Stable, unique and new", ("N", "n", "m", *kinds), tuple(lines), notes)
+    return Grid("Stable, unique and new", ("N", "n", "m", *lost, *kinds), tuple(lines), notes)
 
 
 def _coverage(listed: Sequence[Coverage]) -> Grid:

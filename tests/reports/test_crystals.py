@@ -197,6 +197,9 @@ def test_sun_is_what_gandb_sun_prints(store: Store) -> None:
     label, role, cells = grid.lines[0]
     assert (label, role) == ("gen", Role.MODEL)
     assert cells[:3] == ("10", str(table.passed), str(table.relaxed))
+    lost = {"failed", "not converged", "reference missing"}
+    assert {grid.heads[k] for k in (3, 4, 5)} == lost
+    assert cells[3:6] == ("1", "1", "1")
     (plain,) = judgement_tables.plain(report)
     assert plain["n_relaxed"] == table.relaxed
 
