@@ -87,6 +87,7 @@ def verdicts(store: Store, check: str) -> dict[Any, dict[str, Any]]:
     return {row["structure_id"]: row for row in found}
 
 
+@pytest.mark.slow
 def test_the_table_counts_what_is_in_the_store(store_url: str, tmp_path: Path) -> None:
     store = lab(store_url, tmp_path)
     report = everything(store)
@@ -155,6 +156,7 @@ def figures_hold_what_the_store_holds(store: Store, report: Report) -> None:
     np.testing.assert_allclose(shares.sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_best_candidates_come_first(store: Store) -> None:
     found = everything(store).crystals
     assert found is not None
