@@ -32,7 +32,7 @@ from gandb.reports.metrics import (
 from gandb.reports.novelty_comparison import novelty_headlines
 from gandb.reports.records import DatasetSummary, Report, Role, Run, short_id
 
-CRYSTALS_PASS = "with no atoms within 0.5 Å"
+CRYSTALS_PASS = "with all distances above 0.75 of the covalent radii"
 """What the first sentence on crystals says of the share that passes."""
 
 BASELINE_ORDER = ("uniform", "element_frequency", "count_given_element", "substitution")

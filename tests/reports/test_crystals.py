@@ -238,7 +238,7 @@ def test_json_and_sentences(store: Store) -> None:
     first = tables.plain(report)[0]
     assert first["metrics"]["crystal.rejected"]["n_seeds"] == 2
     said = headlines(report)
-    assert any("no atoms within 0.5 Å" in line for line in said)
+    assert any("all distances above 0.75" in line for line in said)
 
 
 def test_nothing_is_said_of_crystals_where_there_are_none() -> None:
