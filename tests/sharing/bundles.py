@@ -54,7 +54,8 @@ def unneeded(rows: Rows) -> list[str]:
                 ids(name, "recipe_id")
                 for name in (
                     "check_result", "structure_symmetry", "structure_key", "comparison",
-                    "material_member", "candidate_novelty", "metric",
+                    "material_member", "candidate_novelty", "metric", "structure_check",
+                    "relaxation", "stability",
                 )
             )
         ),
@@ -64,7 +65,8 @@ def unneeded(rows: Rows) -> list[str]:
         "structure": ids("entry", "structure_id")
         | ids("candidate", "structure_id")
         | ids("candidate_novelty", "reference_structure_id")
-        | ids("candidate_novelty", "representative_id"),
+        | ids("candidate_novelty", "representative_id")
+        | ids("relaxation", "relaxed_id"),
         "source_snapshot": ids("snapshot_entry", "snapshot_id"),
         "model": ids("checkpoint", "model_id"),
         "dataset": ids("dataset_number", "dataset_id") | ids("dataset_tag", "dataset_id"),

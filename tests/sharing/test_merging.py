@@ -252,7 +252,7 @@ def test_a_store_without_a_name_takes_bundles_in(two_groups: Groups, tmp_path: P
 def test_judgements_of_crystals_are_seen_elsewhere(
     two_groups: Groups, store_url: str, tmp_path: Path
 ) -> None:
-    """What views say of candidates is the same where their bundle was merged into an empty store."""
+    """Views say the same of candidates where their bundle was merged into an empty store."""
     query = sa.text(
         "SELECT candidate_id, structural_validity, density, novelty, is_representative, "
         "relaxed_id, relaxed_energy_per_atom, converged FROM generated_structures "

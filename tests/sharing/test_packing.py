@@ -233,6 +233,7 @@ def test_without_entries_versions_are_stubs(store: Store, tmp_path: Path) -> Non
         assert rows[name] == []
     assert len(rows["candidate"]) == counts(store, "candidate")
     own = {r["structure_id"] for r in rows["candidate"]}
+    own |= {r["relaxed_id"] for r in rows["relaxation"]}
     assert {r["id"] for r in rows["structure"]} == own - {None}
     # Levels stay; what they were measured against is told only where it is here.
     assert any(r["level"] == 0 for r in rows["candidate_novelty"])

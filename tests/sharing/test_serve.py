@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from gandb.core.config import Settings
 from gandb.core.crystals import Crystal
+from gandb.schema.revision import HEAD, HISTORY
 from gandb.schema.tables import access_token, candidate, entry, published
 from gandb.sharing.serving import catalogue
 from gandb.sharing.serving.answers import MEDIA_TYPE
@@ -406,11 +407,11 @@ def test_a_store_that_is_used_by_others_is_served_meanwhile(store_url: str, tmp_
             assert str(tmp_path) not in reply.body.decode()
         assert len(served.ids()) == n
         with lab.store.write() as tx:
-            tx.execute(sa.text("UPDATE alembic_version SET version_num = '0003'"))
+            tx.execute(sa.text(f"UPDATE alembic_version SET version_num = '{HISTORY[-2]}'"))
         reply = served.structures()
         assert reply.status == 503
         with lab.store.write() as tx:
-            tx.execute(sa.text("UPDATE alembic_version SET version_num = '0004'"))
+            tx.execute(sa.text(f"UPDATE alembic_version SET version_num = '{HEAD}'"))
         assert len(served.ids()) == n
 
 
