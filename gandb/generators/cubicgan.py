@@ -94,7 +94,7 @@ class CubicGANConfig:
     grid: int = 4
     exchanged: float = 0.5
     max_sites: int = 400
-    iterations: int = 3000
+    iterations: int = 1000
     batch_size: int = 64
     generator_batch: int = 128
     critic_steps: int = 2

@@ -117,7 +117,7 @@ class PGCGMConfig:
     merging_share: float = 0.6
     exchanged: float = 0.5
     max_sites: int = 400
-    iterations: int = 4000
+    iterations: int = 800
     batch_size: int = 64
     generator_batch: int = 128
     critic_steps: int = 2
