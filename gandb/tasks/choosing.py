@@ -11,15 +11,14 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from gandb.core.errors import NotFoundError, UsageError
-from gandb.datasets.splits import SPLITS
-from gandb.datasets.versions import resolve
 from gandb.jobs import queue
 from gandb.query.frames import query
 from gandb.schema import tables
 from gandb.store import Store
 from gandb.store.bulk import fetch
 from gandb.tasks import data
-from gandb.tasks.references import GENERATING, reference_structures
+from gandb.tasks.judged_sets import find_set, structures_query
+from gandb.tasks.references import GENERATING
 
 _SAMPLED = "ids in the order of BLAKE2b-128 of 'SEED:ID'; the first SIZE"
 
@@ -91,17 +90,13 @@ def _rank(seed: int, own: UUID) -> bytes:
 
 
 def _of(store: Store, reference: str, where: str | None) -> Chosen:
-    name, colon, split = reference.partition(":")
-    if "@" in name:
+    if "@" in reference.partition(":")[0]:
         if where is not None:
             raise UsageError("--where is for candidates; ask for members with --sql")
-        if colon and split not in SPLITS:
-            raise UsageError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
-        version = resolve(store, name).id
-        of = {"version": str(version), "split": split or None}
+        members = find_set(store, reference)
         with store.read() as connection:
-            ids = _sorted(fetch(connection, reference_structures([of])).column(0).to_pylist())
-        return Chosen(ids, {"of": of}, dataset_version_id=version)
+            ids = _sorted(fetch(connection, structures_query(members.spec)).column(0).to_pylist())
+        return Chosen(ids, {"of": members.spec}, dataset_version_id=members.version_id)
     checkpoint, job_id = _candidates_of(store, reference)
     conditions = [f"checkpoint_id = '{checkpoint}'", "structure_id IS NOT NULL"]
     how: dict[str, Any] = {"of": {"checkpoint": str(checkpoint)}, "where": where}
