@@ -30,7 +30,7 @@ from gandb.core.crystals import Crystal
 from gandb.core.errors import InputError, MissingExtraError, NotFoundError, StoreError, UsageError
 from gandb.schema import tables
 from gandb.store import Store
-from gandb.tasks.hull_phases import crystals_of
+from gandb.tasks.structures import crystals_of
 
 NOTE = "gandb.json"
 """Name of the note in each folder."""

@@ -57,7 +57,7 @@ def compositions_of(
     )
     rows = fetch(connection, query)
     ids = ids_from_text(rows.column("id"))
-    batch = _from_formulas(rows.column("reduced_formula"))
+    batch = stored_compositions(rows.column("reduced_formula"))
     order = np.argsort(ids.view("S16").reshape(-1), kind="stable") if len(ids) else np.arange(0)
     return ids[order], batch.take(order)
 
@@ -137,12 +137,16 @@ def _conditioned(connection: sa.Connection, version_id: UUID, property_name: str
     rows = fetch(connection, query)
     ids = ids_from_text(rows.column("id"))
     order = np.argsort(ids.view("S16").reshape(-1), kind="stable") if len(ids) else np.arange(0)
-    batch = _from_formulas(rows.column("reduced_formula")).take(order)
+    batch = stored_compositions(rows.column("reduced_formula")).take(order)
     return TrainingData(batch, rows.column("value").to_numpy()[order], property_name)
 
 
-def _from_formulas(formulas: Any) -> CompositionBatch:
-    """Read reduced formulas of the store back; customary forms such as O2 are reduced again."""
+def stored_compositions(formulas: Any) -> CompositionBatch:
+    """Read a column of reduced formulas of the store back; customary forms (O2) are reduced again.
+
+    Raises:
+        IntegrityError: one cannot be read.
+    """
     parsed = parse_formulas(formulas)
     if parsed.rejects:
         row, reason = parsed.rejects[0]

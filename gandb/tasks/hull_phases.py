@@ -15,15 +15,14 @@ import sqlalchemy as sa
 
 from gandb.core.compositions import CompositionBatch
 from gandb.core.crystals import Crystal
-from gandb.core.errors import IntegrityError
-from gandb.core.formula import parse_formulas
 from gandb.datasets.versions import members_query
 from gandb.energies.corrections import NONE, correct_calculation
 from gandb.energies.elements import ElementEntry
 from gandb.schema import tables
 from gandb.store import Store
 from gandb.store.bulk import fetch
-from gandb.tasks.structures import crystals
+from gandb.tasks.data import stored_compositions
+from gandb.tasks.structures import crystals_of
 
 TOTAL, FORMATION, POTENTIAL = "total", "formation", "potential"
 ENERGIES = (FORMATION, TOTAL, POTENTIAL)
@@ -74,19 +73,6 @@ def entries_of(versions: Sequence[str], split: str | None = None) -> sa.Subquery
         query = sa.select(members.c.entry_id)
         parts.append(query if split is None else query.where(members.c.split == split))
     return sa.union(*parts).subquery()
-
-
-def batch_of(formulas: Any) -> CompositionBatch:
-    """Return the compositions of a column of reduced formulas of the store, reduced.
-
-    Raises:
-        IntegrityError: one cannot be read.
-    """
-    parsed = parse_formulas(formulas)
-    if parsed.rejects:
-        row, reason = parsed.rejects[0]
-        raise IntegrityError(f"the store holds the formula {formulas[row]}, unreadable: {reason}")
-    return parsed.batch.reduced()[0]
 
 
 def stated_counts(connection: sa.Connection, versions: Sequence[str]) -> dict[str, int]:
@@ -165,7 +151,7 @@ def stated_phases(
     )
     with store.read() as connection:
         rows = fetch(connection, query)
-    batch = batch_of(rows.column("reduced_formula"))
+    batch = stored_compositions(rows.column("reduced_formula"))
     values = rows.column("value").to_numpy(zero_copy_only=False).astype(np.float64)
     corrections = np.full(len(values), np.nan)
     left_out: Counter[str] = Counter()
@@ -230,15 +216,3 @@ def _general(reason: str) -> str:
         if words in reason:
             return words
     return reason[:80]
-
-
-def crystals_of(store: Store, ids: Sequence[str]) -> dict[str, Crystal]:
-    """Return structures by their ids as texts."""
-    found: dict[str, Crystal] = {}
-    distinct = sorted(set(ids))
-    for start in range(0, len(distinct), _LISTED):
-        wanted = [UUID(own) for own in distinct[start : start + _LISTED]]
-        with store.read() as connection:
-            held = crystals(connection, tables.structure.c.id.in_(wanted))
-            found |= {str(own): crystal for own, crystal in held}
-    return found

@@ -20,7 +20,9 @@ from gandb.energies.elements import Relaxed
 from gandb.schema import tables
 from gandb.store import Store
 from gandb.store.bulk import fetch
-from gandb.tasks.hull_phases import Phases, batch_of, crystals_of, entries_of
+from gandb.tasks.data import stored_compositions
+from gandb.tasks.hull_phases import Phases, entries_of
+from gandb.tasks.structures import crystals_of
 
 _PIECE = 200
 _FEW = 2_000  # up to so many, other processes are not worth their start
@@ -165,7 +167,7 @@ def relaxed_set(
     corrections[np.isnan(energies) | np.array([e is not None for e in errors], bool)] = np.nan
     return RelaxedSet(
         ids=rows.column("structure_id").to_pylist(),
-        compositions=batch_of(rows.column("reduced_formula")),
+        compositions=stored_compositions(rows.column("reduced_formula")),
         energies=energies + corrections,
         corrections=corrections,
         converged=np.array([bool(c) for c in rows.column("converged").to_pylist()], bool),

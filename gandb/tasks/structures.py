@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from gandb.schema.tables import entry, entry_alias, structure
 from gandb.store import Store
 from gandb.store.bulk import fetch
 
+_LISTED = 2_000  # structures that are read at once
 _CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 RECORD = (
     structure.c.id,
@@ -39,6 +40,18 @@ def crystals(connection: sa.Connection, *conditions: Any) -> Iterator[tuple[UUID
     for batch in fetch(connection, query).to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
             yield UUID(row["id"]), crystal_of_row(row)
+
+
+def crystals_of(store: Store, ids: Sequence[str]) -> dict[str, Crystal]:
+    """Return structures by their ids as texts."""
+    found: dict[str, Crystal] = {}
+    distinct = sorted(set(ids))
+    for start in range(0, len(distinct), _LISTED):
+        wanted = [UUID(own) for own in distinct[start : start + _LISTED]]
+        with store.read() as connection:
+            held = crystals(connection, structure.c.id.in_(wanted))
+            found |= {str(own): crystal for own, crystal in held}
+    return found
 
 
 def crystal_of_row(row: Mapping[str, Any]) -> Crystal:
