@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -21,119 +20,46 @@ from gandb.identity.matching import fit_pairs
 from gandb.identity.recipes import MatchRecipe
 from gandb.identity.reduction import reduce_crystal
 from gandb.jobs import queue
-from gandb.jobs.records import Job, JobSpec
 from gandb.jobs.worker import Worker
 from gandb.schema import tables
 from gandb.sources.formats import crystal_of
 from gandb.sources.reading import read_files
 from gandb.sources.records import Record
-from gandb.store import Store
 from gandb.tasks import TASKS, keys, structure_novelty
 from gandb.tasks.candidates import candidates_job
 from gandb.tasks.data import find_checkpoint
 from gandb.tasks.identity import STANDARD
 from gandb.tasks.keys import keys_job
 from gandb.tasks.records import records_job
-from gandb.tasks.references import candidate_structures, generation_jobs
-from gandb.tasks.relaxed_energies import find_relaxation
 from gandb.tasks.structure_novelty import GRADES, structure_novelty_job
 from gandb.tasks.symmetry_labels import wider_labels
 from gandb.tasks.verification import verify_store
 from tests.content import differences, dump
 from tests.crowds import (
     BASES,
-    CUBE,
     caesium_chloride,
-    cell,
     components,
     fluorite,
     path,
-    perovskite,
     records,
     rocksalt,
     rutile,
     write,
     zincblende,
 )
-from tests.hulls import Relaxation, relax
 from tests.shared_data import SHARED, real
 from tests.tasks.labs import make_store, work
+from tests.tasks.novelty_lab import (
+    GRADED,
+    KNOWN,
+    candidates,
+    judge,
+    judged,
+    known,
+    write_formulas,
+)
 from tests.tasks.test_identity import check_evidence, identified
-from tests.variants import Cell, antisite, diagonal_supercell, moved, noisy
-
-RNG = np.random.default_rng(3)
-
-KNOWN = [
-    rocksalt(5.64, "Na", "Cl"),
-    rutile(4.594, 2.959, 0.305, "Ti", "O"),
-    fluorite(5.46, "Ca", "F"),
-    perovskite(3.905, "Sr", "Ti", "O"),
-]
-
-GRADED: dict[str, tuple[Cell, str]] = {
-    "the same record": (KNOWN[0], "known"),
-    "a supercell in another setting": (
-        moved(noisy(diagonal_supercell(KNOWN[3], RNG), RNG, 0.01), RNG), "known",
-    ),
-    "more volume": (rutile(4.7, 3.03, 0.306, "Ti", "O"), "known"),
-    # Two titania with the sites and the space group of rutile, and nothing else in common.
-    "the same symmetry": (rutile(4.0, 6.5, 0.305, "Ti", "O"), "structure"),
-    "antisite, of no symmetry that is known": (antisite(KNOWN[3], RNG), "prototype"),
-    "another lattice": (zincblende(5.2, "Na", "Cl"), "prototype"),
-    "another lattice and other cell": (fluorite(4.87, "Ti", "O"), "prototype"),
-    "another salt": (rocksalt(6.6, "K", "Br"), "substitution"),
-    "another salt, moved": (moved(noisy(rocksalt(5.1, "Mg", "S"), RNG, 0.01), RNG), "substitution"),
-    "another perovskite": (perovskite(4.0, "Ba", "Zr", "O"), "substitution"),
-    "another lattice of another salt": (caesium_chloride(4.1, "Cs", "Cl"), "composition"),
-    "a formula of no other": (BASES[14], "composition"),
-    "an element": (cell(3.0 * CUBE, "Po", [[0, 0, 0]]), "composition"),
-}  # fmt: skip
-
-
-def candidates(store: Store, folder: Path, name: str, cells: Sequence[Cell], model: str) -> Job:
-    (job,) = work(store, candidates_job(model, [write(folder, name, cells)]))
-    if (spec := keys_job(store)) is not None:
-        work(store, spec)
-    return job
-
-
-def known(store: Store, folder: Path, cells: Sequence[Cell], source: str = "mine") -> None:
-    work(store, records_job(source, [write(folder, f"known-{source}", cells)]))
-    if (spec := keys_job(store)) is not None:
-        work(store, spec)
-
-
-def write_formulas(folder: Path, *formulas: str) -> Path:
-    """Write documents of MP that hold no structure."""
-    rows = [
-        {"material_id": f"mp-{i}", "formula_pretty": formula, "band_gap": 1.0}
-        for i, formula in enumerate(formulas, 1)
-    ]
-    target = folder / "formulas.json"
-    target.write_text(json.dumps(rows))
-    return target
-
-
-def judge(
-    store: Store, model: str, *against: str, recipe: MatchRecipe = STANDARD
-) -> tuple[dict[str, Any], dict[tuple[str, int], float]]:
-    """Judge the candidates of a model; return what the job counted, and its metrics."""
-    spec = structure_novelty_job(store, find_checkpoint(store, model), against, recipe)
-    (job,) = work(store, spec)
-    metric = tables.metric.c
-    with store.read() as connection:
-        rows = connection.execute(
-            sa.select(metric.name, metric.step, metric.value).where(metric.job_id == job.id)
-        ).all()
-    return queue.chunks(store, job.id)[0]["result"], {(n, step): v for n, step, v in rows}
-
-
-def judged(store: Store, recipe_id: str | None = None) -> dict[str, dict[str, Any]]:
-    """Return the rows of novelty by structure."""
-    where = "" if recipe_id is None else f"WHERE CAST(recipe_id AS TEXT) = '{recipe_id}'"
-    with store.read() as connection:
-        rows = connection.execute(sa.text(f"SELECT * FROM novelty {where}")).mappings()
-        return {str(row["structure_id"]): dict(row) for row in rows}
+from tests.variants import Cell, diagonal_supercell, moved, noisy
 
 
 def read(folder: Path, name: str) -> list[Crystal]:
@@ -538,8 +464,6 @@ def test_keys_come_first(tmp_path: Path) -> None:
     work(store, candidates_job("gen", [write(tmp_path, "new", BASES[:3])]))
     spec = structure_novelty_job(store, find_checkpoint(store, "gen"), ["entries"])
     job = queue.submit(store, spec)
-    from gandb.jobs.worker import Worker
-    from gandb.tasks import TASKS
 
     Worker(store, TASKS, 60.0, [job.id]).run()
     ended = queue.get(store, job.id)
@@ -574,70 +498,3 @@ def test_recipes_of_matching_stand_side_by_side(tmp_path: Path) -> None:
     assert wide["recipe_id"] != narrow["recipe_id"]
     (one,), (other,) = (judged(store, r["recipe_id"]).values() for r in (wide, narrow))
     assert (one["grade"], other["grade"]) == ("known", "structure")
-
-
-# --- relaxed structures ------------------------------------------------------------------
-
-
-def test_relaxed_structures_are_judged_as_such(store_url: str, tmp_path: Path) -> None:
-    """What was new may relax into what is known, and two into one; the rest is not judged."""
-    store = make_store(store_url, tmp_path)
-    known(store, tmp_path, KNOWN)
-    made = {
-        "becomes known": zincblende(5.2, "Na", "Cl"),
-        "first of two": fluorite(4.87, "Ti", "O"),
-        "other of two": rutile(4.0, 6.5, 0.305, "Ti", "O"),
-        "lost": caesium_chloride(3.4, "K", "Br"),
-        "left alone": rocksalt(6.6, "K", "Br"),
-    }
-    candidates(store, tmp_path, "new", list(made.values()), "gen")
-    own = {name: cell_.crystal() for name, cell_ in made.items()}
-    target = fluorite(5.0, "Ti", "O").crystal()
-    by = relax(
-        store,
-        [
-            Relaxation(own["becomes known"], -3.4, rocksalt(5.7, "Na", "Cl").crystal()),
-            Relaxation(own["first of two"], -8.0, target),
-            Relaxation(own["other of two"], -8.0, target, converged=False),
-            Relaxation(own["lost"], None),
-        ],
-    )
-    counted, _ = judge(store, "gen", "entries")
-    relaxation = find_relaxation(store, candidate_structures(jobs_of(store)), None)
-    assert relaxation.id == by
-    checkpoint = find_checkpoint(store, "gen")
-    with pytest.raises(UsageError, match="no keys yet"):
-        work_failing(store, structure_novelty_job(store, checkpoint, ["entries"], STANDARD,
-                                                  relaxation))  # fmt: skip
-    spec = keys_job(store)
-    assert spec is not None
-    work(store, spec)
-    wanted = structure_novelty_job(store, checkpoint, ["entries"], STANDARD, relaxation)
-    queue.retry(store, wanted.id)
-    (job,) = work(store, wanted)
-    assert job.kind == structure_novelty.RELAXED_KIND
-    result = queue.chunks(store, job.id)[0]["result"]
-    assert {k: result[k] for k in ("candidates", "unique", "known", "prototype")} == {
-        "candidates": 3, "unique": 2, "known": 1, "prototype": 2,
-    }  # fmt: skip
-    assert result["recipe_id"] != counted["recipe_id"]
-    rows = judged(store, result["recipe_id"])
-    assert rows.keys() == {str(own[name].id) for name in list(own)[:3]}
-    assert rows[str(own["becomes known"].id)]["grade"] == "known"
-    two = [str(own[name].id) for name in ("first of two", "other of two")]
-    assert {str(rows[i]["representative_id"]) for i in two} == {min(two)}
-    assert "mine" in rows[two[0]]["reference"]
-    before = judged(store, counted["recipe_id"])
-    assert before[str(own["becomes known"].id)]["grade"] != "known"
-    assert [f["name"] for f in verify_store(store) if f["problems"]] == []
-
-
-def jobs_of(store: Store) -> list[Any]:
-    return generation_jobs(store, find_checkpoint(store, "gen"))
-
-
-def work_failing(store: Store, spec: JobSpec) -> None:
-    """Do a job that fails, and raise what it says."""
-    job = queue.submit(store, spec)
-    Worker(store, TASKS, 60.0, [job.id]).run()
-    raise UsageError(queue.get(store, job.id).error)
